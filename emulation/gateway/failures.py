@@ -1,0 +1,49 @@
+"""Errors of the gateway itself, in the shape of the service that was asked."""
+
+import json
+import warnings
+from typing import Any
+
+from emulation.gateway.wsgi import Answer
+
+
+class _Failure(Exception):
+    """What moto's serialisers need to know of an error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def error(service: str, environ: dict[str, Any], status: int, code: str, message: str) -> Answer:
+    """An error in the protocol that the request was made in. `service` is botocore's name; '' where it is not known.
+
+    Source: botocore's response parsers, which every AWS SDK mirrors.
+    """
+    from botocore.exceptions import UnknownServiceError
+    from moto.core.request import determine_request_protocol
+    from moto.core.serialize import get_serializer_class
+    from moto.core.utils import get_service_model
+
+    try:
+        model = get_service_model(service)
+    except (UnknownServiceError, ValueError):
+        body = json.dumps({"__type": code, "message": message}).encode()
+        return status, [(b"content-type", b"application/json"), (b"x-amzn-errortype", code.encode())], body
+    try:
+        protocol = determine_request_protocol(model, environ.get("CONTENT_TYPE", ""))
+    except NotImplementedError:
+        protocol = str(model.protocol)
+    if protocol == "query" and environ.get("HTTP_X_AMZN_QUERY_MODE"):
+        protocol = "query-json"
+    serializer = get_serializer_class(service, protocol)(model.operation_model(model.operation_names[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # moto warns of codes that the service's model lacks: ours are not AWS's
+        response = serializer.serialize(_Failure(code, message))
+    headers = {"X-Amzn-ErrorType": code, **response["headers"]}
+    content = response["body"]
+    return (
+        status,
+        [(name.lower().encode(), str(value).encode()) for name, value in headers.items() if name != "Content-Length"],
+        content.encode() if isinstance(content, str) else content,
+    )

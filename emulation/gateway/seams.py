@@ -1,0 +1,82 @@
+"""Where Sunabox reaches into moto. Every reach is here or in a service's `api.py`, and each says what it works around.
+
+`install` is called once, on the API thread, before the first request. Service seams are added by name and run when
+moto first asks for a backend of that service, so that nothing heavy is imported before someone needs it.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from emulation.clock import Clock
+
+Installer = Callable[[], None]
+"""Imports a service's `api.py` and puts our backend and response classes in the place of moto's."""
+
+_installers: dict[str, Installer] = {}
+_now: Callable[[], datetime]
+
+
+def install(clock: Clock, installers: dict[str, Installer]) -> None:
+    """Binds moto to the clock and to the services' seams. The state of an earlier Cloud of this process is dropped."""
+    from moto.core import base_backend
+
+    base_backend.BackendDict.reset()
+    _installers.clear()
+    _installers.update(installers)
+    _bind_time(clock)
+    _keep_no_instances()
+    _install_services_on_first_use()
+    _list_modules_once()
+
+
+def prepare(service: str) -> None:
+    """Runs the seam of a service, once."""
+    installer = _installers.pop(service, None)
+    if installer is not None:
+        installer()
+
+
+def _bind_time(clock: Clock) -> None:
+    """moto takes its time from `moto.core.utils.utcnow`, which its modules import by name: its body is what we replace."""
+    from moto.core import utils
+
+    namespace: dict[str, Any] = vars(utils)
+    namespace["_sunabox_now"] = clock.now
+    exec(compile("def utcnow():\n    return _sunabox_now().replace(tzinfo=None)\n", "<sunabox clock>", "exec"), body := {})
+    utils.utcnow.__code__ = body["utcnow"].__code__
+
+
+def _keep_no_instances() -> None:
+    """moto keeps every instance of every model until a reset, for its dashboard: a leak in a process that lives long."""
+    from moto.core import common_models
+
+    def new(cls: type, *_args: object, **_kwargs: object) -> object:
+        return object.__new__(cls)
+
+    common_models.BaseModel.__new__ = new  # type: ignore[method-assign,assignment]
+
+
+def _install_services_on_first_use() -> None:
+    from moto.core import base_backend
+
+    create = base_backend.BackendDict._create_account_specific_backend
+    if getattr(create, "sunabox", False):
+        return
+
+    def prepared(self: Any, account_id: str) -> None:
+        prepare(self.service_name)
+        create(self, account_id)
+
+    prepared.sunabox = True  # type: ignore[attr-defined]
+    base_backend.BackendDict._create_account_specific_backend = prepared  # type: ignore[method-assign]
+
+
+def _list_modules_once() -> None:
+    """moto lists its package folder for every request, a third of the latency of a small call."""
+    from moto import backends
+
+    if not hasattr(backends.list_of_moto_modules, "cache_info"):
+        listing = backends.list_of_moto_modules
+        backends.list_of_moto_modules = cache(lambda: frozenset(listing()))

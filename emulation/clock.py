@@ -23,17 +23,17 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+from emulation.settling import Hold, Hook, Settling
 
 log = logging.getLogger(__name__)
 
 _ZERO = timedelta(0)
-_QUIET_ROUNDS = 2
-"""How often in a row nothing may be found under way before time goes on: work handed to a thread comes back once."""
-_LONGEST_CHAIN = 500
-"""Turns of the event loop that are waited for to become idle. Under steady traffic it never does, and must not block."""
+_SAME_MOMENT = 100
+"""How often in a row new deadlines may be asked for at the very moment that it is."""
 
 
 def monotonic() -> float:
@@ -93,18 +93,18 @@ class Working(Protocol):
 class _Deadline:
     """A timer of a timeline."""
 
-    __slots__ = ("_timeline", "callback", "exact", "when")
+    __slots__ = ("callback", "queue", "when")
 
-    def __init__(self, timeline: "Timeline", when: datetime, callback: Callable[[], object], exact: bool) -> None:
-        self._timeline = timeline
+    def __init__(self, when: datetime, callback: Callable[[], object]) -> None:
         self.when = when
         self.callback: Callable[[], object] | None = callback
-        self.exact = exact
+        self.queue: _Queue | None = None
 
     def cancel(self) -> None:
         if self.callback is not None:
             self.callback = None
-            self._timeline._queue(self.exact).dropped += 1
+            if self.queue is not None:
+                self.queue.dropped += 1
 
 
 class _Queue:
@@ -120,6 +120,7 @@ class _Queue:
             self._heap = [entry for entry in self._heap if entry[2].callback is not None]
             heapq.heapify(self._heap)
             self.dropped = 0
+        deadline.queue = self
         heapq.heappush(self._heap, (deadline.when, next(self._order), deadline))
 
     def next(self) -> datetime | None:
@@ -131,42 +132,17 @@ class _Queue:
     def pop_due(self, now: datetime) -> list[_Deadline]:
         due = []
         while (when := self.next()) is not None and when <= now:
-            due.append(heapq.heappop(self._heap)[2])
+            deadline = heapq.heappop(self._heap)[2]
+            deadline.queue = None
+            due.append(deadline)
         return due
-
-
-class _Hold:
-    """Someone's word that they are at work. Entered and left on one thread, but any."""
-
-    __slots__ = ("_timeline", "ignored", "paused", "since", "task", "why")
-
-    def __init__(self, timeline: "Timeline", why: str) -> None:
-        self._timeline = timeline
-        self.why = why
-        self.task: asyncio.Task[object] | None = None
-        self.since = 0.0
-        self.paused = False
-        self.ignored = False
-
-    def __enter__(self) -> None:
-        self.since = time.monotonic()
-        self.task = _current_task()
-        self._timeline._hold(self)
-
-    def __exit__(self, *exc: object) -> None:
-        self._timeline._release(self)
-
-    @property
-    def counts(self) -> bool:
-        return not (self.paused or self.ignored)
 
 
 class Timeline:
     """A clock that can be turned. See the module's docstring.
 
-    `settled` holds what else must have come to rest before time goes on, each awaited between two deadlines: for
-    example that the API thread has done what it was given. `patience` is how long, in real time, one moment of an
-    advance may take before whoever still works is named in the log and left behind.
+    `patience` is how long, in real time, one moment of an advance may take before whoever still works is named in the
+    log and left behind.
     """
 
     def __init__(
@@ -179,8 +155,7 @@ class Timeline:
     ) -> None:
         _check_aware(start)
         _check_speed(speed)
-        self.settled: list[Callable[[], Awaitable[None]]] = []
-        self._patience = patience.total_seconds()
+        self._settling = Settling(patience, monotonic)
         self._monotonic = monotonic
         self._base = start.astimezone(UTC)
         self._anchor = monotonic()
@@ -192,8 +167,6 @@ class Timeline:
         self._polls = _Queue()
         self._alarm: asyncio.Handle | None = None
         self._alarm_at: datetime | None = None
-        self._holds: dict[int, _Hold] = {}
-        self._released: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
         self._one_advance = asyncio.Lock()
 
     # --- What time it is
@@ -245,24 +218,43 @@ class Timeline:
         """
         if duration < _ZERO:
             raise ValueError(f"time does not go back: advance({duration}). Give a duration of zero or more.")
-        async with self._one_advance:
-            self._stand()
-            try:
-                target = self._base + duration
-                await self._settle()
-                while (when := self._exact.next()) is not None and when <= target:
-                    await self._step(when, self._exact)
-                await self._step(target, self._exact)
-                await self._step(target, self._polls)
-                while (when := self._exact.next()) is not None and when <= target:
-                    await self._step(target, self._exact)
-            finally:
-                self._go_on()
+        with self._settling.resting():
+            async with self._one_advance:
+                self._stand()
+                try:
+                    await self._walk(self._base + duration)
+                finally:
+                    self._go_on()
+
+    async def _walk(self, target: datetime) -> None:
+        await self._settling.settle(self._base)
+        while (when := self._exact.next()) is not None and when <= target:
+            await self._step(when)
+        await self._step(target)
+        if passed := self._polls.pop_due(target):
+            _run(passed)
+            await self._settling.settle(self._base)
+            await self._step(target)
+
+    async def _step(self, when: datetime) -> None:
+        """Makes it `when`, and does what is due then and what is made due by that."""
+        with self._lock:
+            self._base = max(self._base, when)
+        for _ in range(_SAME_MOMENT):
+            if not (due := self._exact.pop_due(self._base)):
+                return
+            _run(due)
+            await self._settling.settle(self._base)
+        # Someone asks for the same moment again and again. At the end of the jump it is their turn once more.
+        for deadline in self._exact.pop_due(self._base):
+            log.warning("At %s the clock cannot go on for %r, which is due again and again", when, deadline.callback)
+            self._polls.add(deadline)
 
     def _stand(self) -> None:
         with self._lock:
             self._base = self._read()
             self._advancing = True
+        self._settling.forgive()
         self._disarm()
 
     def _go_on(self) -> None:
@@ -271,19 +263,12 @@ class Timeline:
             self._advancing = False
         self._arm()
 
-    async def _step(self, when: datetime, queue: _Queue) -> None:
-        with self._lock:
-            self._base = max(self._base, when)
-        if due := queue.pop_due(self._base):
-            _run(due)
-            await self._settle()
-
     # --- Waiting for it
 
     def call_at(self, when: datetime, callback: Callable[[], object], *, exact: bool = True) -> Timer:
         _check_aware(when)
-        deadline = _Deadline(self, when, callback, exact)
-        self._queue(exact).add(deadline)
+        deadline = _Deadline(when, callback)
+        (self._exact if exact else self._polls).add(deadline)
         if self._alarm_at is None or when < self._alarm_at:
             self._arm()
         return deadline
@@ -295,19 +280,18 @@ class Timeline:
         if when <= self.now():
             await asyncio.sleep(0)
             return
-        woken = asyncio.get_running_loop().create_future()
-        timer = self.call_at(when, lambda: woken.done() or woken.set_result(None), exact=exact)
-        task = _current_task()
-        mine = [hold for hold in self._holds.values() if hold.task is task] if self._holds else []
-        self._pause(mine, True)
-        try:
-            await woken
-        finally:
-            self._pause(mine, False)
-            timer.cancel()
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def _queue(self, exact: bool) -> _Queue:
-        return self._exact if exact else self._polls
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        timer = self.call_at(when, wake, exact=exact)
+        try:
+            with self._settling.resting():
+                await woken
+        finally:
+            timer.cancel()
 
     def _arm(self) -> None:
         """Sets the one timer of the event loop that a timeline needs: for its soonest deadline."""
@@ -339,78 +323,18 @@ class Timeline:
             _run(self._polls.pop_due(now))
         self._arm()
 
-    # --- Letting things settle
+    # --- What it waits for
 
     def working(self, why: str) -> Working:
-        return _Hold(self, why)
+        return Hold(self._settling, why)
 
-    def _hold(self, hold: _Hold) -> None:
-        with self._lock:
-            self._holds[id(hold)] = hold
+    @property
+    def settled(self) -> list[Hook]:
+        """What else must have come to rest before time goes on: each is awaited between two deadlines of an advance.
 
-    def _release(self, hold: _Hold) -> None:
-        with self._lock:
-            self._holds.pop(id(hold), None)
-        self._tell_settling()
-
-    def _pause(self, holds: list[_Hold], paused: bool) -> None:
-        for hold in holds:
-            hold.paused = paused
-        if holds and paused:
-            self._tell_settling()
-
-    def _tell_settling(self) -> None:
-        if (waiting := self._released) is not None:
-            loop, event = waiting
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(event.set)
-
-    def _at_work(self) -> list[_Hold]:
-        with self._lock:
-            return [hold for hold in self._holds.values() if hold.counts]
-
-    async def _settle(self) -> None:
-        """Returns when nothing is under way any more, or patience is over."""
-        until = time.monotonic() + self._patience
-        quiet = 0
-        while True:
-            await _turn_until_idle()
-            if self._at_work():
-                quiet = 0
-                await self._wait_for_release(until)
-            elif quiet == _QUIET_ROUNDS:
-                return
-            else:
-                quiet += 1
-                for hook in self.settled:
-                    await self._wait_for_hook(hook, until)
-
-    async def _wait_for_release(self, until: float) -> None:
-        event = asyncio.Event()
-        self._released = (asyncio.get_running_loop(), event)
-        try:
-            while at_work := self._at_work():
-                event.clear()
-                try:
-                    await asyncio.wait_for(event.wait(), max(0.0, until - time.monotonic()))
-                except TimeoutError:
-                    self._give_up(at_work)
-        finally:
-            self._released = None
-
-    def _give_up(self, at_work: list[_Hold]) -> None:
-        for hold in at_work:
-            hold.ignored = True
-        names = ", ".join(f"{hold.why} (for {time.monotonic() - hold.since:.1f} s)" for hold in at_work)
-        log.warning("At %s the clock waited %.0f s and goes on without: %s", self._base, self._patience, names)
-
-    async def _wait_for_hook(self, hook: Callable[[], Awaitable[None]], until: float) -> None:
-        try:
-            await asyncio.wait_for(_awaited(hook), max(0.01, until - time.monotonic()))
-        except TimeoutError:
-            log.warning("At %s the clock waited %.0f s and goes on without: %r", self._base, self._patience, hook)
-        except Exception:
-            log.exception("At %s the clock asked %r whether it has settled, which failed", self._base, hook)
+        For example that the API thread has done what it was given.
+        """
+        return self._settling.hooks
 
 
 class SystemClock(Timeline):
@@ -433,20 +357,6 @@ class VirtualClock(Timeline):
         super().__init__(start or datetime.now(UTC).replace(microsecond=0), 0, patience=patience)
 
 
-async def _turn_until_idle() -> None:
-    """Lets the event loop go through its ready callbacks, and those that become ready by them, as long as it takes."""
-    ready = getattr(asyncio.get_running_loop(), "_ready", None)
-    for turn in range(_LONGEST_CHAIN):
-        await asyncio.sleep(0)
-        # asyncio has no public word for "idle". Without the private one (on other loops) a number of turns must do.
-        if turn >= 2 and (not ready if ready is not None else turn >= 20):
-            return
-
-
-async def _awaited(hook: Callable[[], Awaitable[None]]) -> None:
-    await hook()
-
-
 def _run(due: list[_Deadline]) -> None:
     for deadline in due:
         callback, deadline.callback = deadline.callback, None
@@ -456,13 +366,6 @@ def _run(due: list[_Deadline]) -> None:
             callback()
         except Exception:
             log.exception("A callback of the clock failed: %r, due at %s", callback, deadline.when)
-
-
-def _current_task() -> asyncio.Task[object] | None:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
 
 
 def _check_aware(when: datetime) -> None:

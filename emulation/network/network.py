@@ -1,0 +1,318 @@
+"""The network between tasks, the host and what lives on it.
+
+Theory of operation
+-------------------
+Everything is closed to begin with. For each attached interface `_wanted` says what should be open (pure: interfaces,
+destinations and security groups in, addresses out), and `Attachment.apply` opens and closes the difference:
+
+- *outlets*: listeners inside the task's namespaces, one for each address and port that it may reach: all destinations
+  of its VPC, the declared ports of its first peers, and whatever it tried to reach and may (`Plumbing.watch` reports
+  the attempt, the repeated SYN then finds the listener);
+- *published ports*: listeners on the interface's public address on the host; a denied one stays bound but mute.
+
+A connection is decided once more when it arrives, then dialled and spliced inside the task. Established connections
+outlive a change of rules. Private addresses mean something only together with their VPC.
+
+Emulation: a connection is accepted before the program behind it is asked, so a port that nobody listens on shows as
+"connection reset" right after connecting instead of "connection refused".
+Emulation: between public addresses, programs see the internet as 203.0.113.1, whoever it is.
+Emulation: there is no way out to the real internet, route tables, network ACLs and peering decide nothing, and only TCP
+is carried. The host does not reach private addresses.
+"""
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from itertools import islice
+
+from emulation.clock import Clock
+from emulation.errors import SunaboxError
+from emulation.network.addresses import LOOPBACK, PublicAddresses
+from emulation.network.attachment import Address, Attachment, Wanted, connect, without_delay
+from emulation.network.base import Interface, Plumbing, SecurityGroups
+from emulation.network.destination import Denial, Destination
+from emulation.network.listener import reset
+from emulation.network.security import (
+    HOST,
+    Decision,
+    Party,
+    named_ports,
+    permitted,
+    private_party,
+    public_party,
+)
+
+log = logging.getLogger(__name__)
+
+INTERNET = IPv4Address("203.0.113.1")
+"""The peer address that programs see of connections to a public address (TEST-NET-3 of RFC 5737)."""
+
+AHEAD = 8
+"""So many ports of peers are opened in a task before it asks. More would cost a descriptor for each pair of tasks."""
+
+KEPT_DENIALS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a connection from a task to an address leads, and how both sides look to security groups."""
+
+    source: Party
+    destination: Party
+    to: Destination | Attachment
+    seen_as: IPv4Address
+
+
+class Network:
+    """All interfaces and destinations of one emulator. To be used on the event loop only."""
+
+    def __init__(self, security_groups: SecurityGroups, clock: Clock, addresses: PublicAddresses | None = None) -> None:
+        self._groups, self._clock = security_groups, clock
+        self._addresses = addresses or PublicAddresses()
+        self._attachments: dict[str, Attachment] = {}
+        self._vpcs: dict[str, dict[IPv4Address, Attachment]] = {}
+        self._public: dict[IPv4Address, Attachment] = {}
+        self._destinations: dict[tuple[str | None, IPv4Address, int], Destination] = {}
+        self._denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
+
+    # Public addresses
+
+    def allocate_public_address(self) -> IPv4Address:
+        """A loopback address of the host that nobody else uses. Raises NoAddressLeft."""
+        return self._addresses.allocate()
+
+    def release_public_address(self, ip: IPv4Address) -> None:
+        self._addresses.release(ip)
+
+    def published_port(self, port: int) -> int:
+        """The host's port for `port` of any public address: 8000 + port where this user may not listen on it."""
+        return self._addresses.published_port(port)
+
+    def published_endpoint(self, ip: IPv4Address, port: int) -> tuple[str, int] | None:
+        """Where the host really connects for `port` of an attached public address; None when it is not served."""
+        attachment = self._public.get(ip)
+        listener = attachment.published.get(port) if attachment else None
+        return listener.address if listener else None
+
+    # Interfaces
+
+    async def attach(self, interface: Interface, plumbing: Plumbing, ports: Collection[int]) -> None:
+        """Connects a running task. On return, destinations and peers are open in it, and its ports to the host.
+
+        Raises PortInUse when a declared port is taken on its public address, and what the plumbing raises; nothing
+        is left of it then.
+        """
+        if interface.eni_id in self._attachments:
+            raise ValueError(f"{interface.eni_id} is attached already")
+        attachment = Attachment(interface, plumbing, ports, self._from_task, self._from_host, self._host_endpoint)
+        peers = self._vpcs.setdefault(interface.vpc_id, {})
+        self._attachments[interface.eni_id] = peers[interface.private_ip] = attachment
+        if interface.public_ip is not None:
+            self._public[interface.public_ip] = attachment
+        try:
+            plumbing.watch(lambda ip, port: self._attempted(attachment, ip, port))
+            await self._sync(attachment, strict=True)
+        except BaseException:
+            await self.detach(interface.eni_id)
+            raise
+        for peer in peers.values():
+            if peer is not attachment and any(self._ahead(peer, attachment)):
+                self._sync_soon(peer)
+
+    async def detach(self, eni_id: str) -> None:
+        """Disconnects a task; its public address stays allocated. Harmless when it is not attached."""
+        attachment = self._attachments.pop(eni_id, None)
+        if attachment is None:
+            return
+        interface = attachment.interface
+        peers = self._vpcs[interface.vpc_id]
+        if peers.get(interface.private_ip) is attachment:
+            del peers[interface.private_ip]
+        if not peers:
+            del self._vpcs[interface.vpc_id]
+        if interface.public_ip is not None and self._public.get(interface.public_ip) is attachment:
+            del self._public[interface.public_ip]
+        await attachment.close()
+        gone = {interface.private_ip, interface.public_ip}
+        for other in self._attachments.values():
+            same_vpc = other.interface.vpc_id == interface.vpc_id
+            if any(ip in gone and (same_vpc or ip == interface.public_ip) for ip, _ in other.outlets):
+                self._sync_soon(other)
+
+    # Destinations
+
+    async def announce(self, destination: Destination) -> None:
+        """Makes something that is served on the host reachable in all present and future tasks of its VPC."""
+        self._destinations[destination.vpc_id, destination.ip, destination.port] = destination
+        await self._sync_vpc(destination.vpc_id)
+
+    async def withdraw(self, destination: Destination) -> None:
+        """Takes it back; established connections live on. Harmless when it was not announced."""
+        if self._destinations.pop((destination.vpc_id, destination.ip, destination.port), None) is not None:
+            await self._sync_vpc(destination.vpc_id)
+
+    async def refresh(self) -> None:
+        """To be called when security groups have changed: opens what became permitted, closes what became denied."""
+        for attachment in self._attachments.values():
+            attachment.reported.clear()
+        await self._sync_vpc(None)
+
+    async def close(self) -> None:
+        for eni_id in list(self._attachments):
+            await self.detach(eni_id)
+        self._destinations.clear()
+        self._addresses.close()
+
+    # What was denied
+
+    @property
+    def denials(self) -> deque[Denial]:
+        """The last denied connections, oldest first.
+
+        Attempts of tasks are recorded when they happen, those of the host when somebody looks here: its packets are
+        dropped by the kernel, which only counts them.
+        """
+        for attachment in self._attachments.values():
+            for port, decision in attachment.denied.items():
+                if attachment.published[port].tries():
+                    self._deny(attachment, HOST.name, attachment.interface.public_ip or LOOPBACK, port, decision.reason)
+        return self._denials
+
+    def _deny(self, about: Attachment, source: str, ip: IPv4Address, port: int, reason: str) -> None:
+        if about.first_report((ip, port), reason):
+            denial = Denial(self._clock.now(), source, ip, port, reason)
+            self._denials.append(denial)
+            log.info("%s", denial)
+
+    # Decisions
+
+    def _route(self, attachment: Attachment, ip: IPv4Address, port: int) -> Route | None:
+        interface = attachment.interface
+        source = private_party(interface)
+        destination = self._destinations.get((interface.vpc_id, ip, port)) or self._destinations.get((None, ip, port))
+        if destination is not None:
+            return Route(source, destination.party(interface.vpc_id), destination, interface.private_ip)
+        peer = self._vpcs.get(interface.vpc_id, {}).get(ip)
+        if peer is not None:
+            return Route(source, private_party(peer.interface), peer, interface.private_ip)
+        peer = self._public.get(ip)
+        if peer is not None:
+            return Route(public_party(interface), public_party(peer.interface), peer, INTERNET)
+        return None
+
+    def _decide(self, attachment: Attachment, ip: IPv4Address, port: int) -> tuple[Route | None, Decision]:
+        route = self._route(attachment, ip, port)
+        if route is None:
+            vpc_id = attachment.interface.vpc_id
+            return None, Decision(False, f"nothing in {vpc_id} serves {ip}:{port}, and no way leads to the internet")
+        return route, permitted(route.source, route.destination, "tcp", port, self._groups)
+
+    def _ahead(self, attachment: Attachment, peer: Attachment) -> Iterator[Address]:
+        """The declared ports of a peer that the task may reach."""
+        ip = peer.interface.private_ip
+        return ((ip, port) for port in sorted(peer.ports) if self._decide(attachment, ip, port)[1].permitted)
+
+    def _wanted(self, attachment: Attachment) -> Wanted:
+        interface = attachment.interface
+        destinations = [d for d in self._destinations.values() if d.vpc_id in (None, interface.vpc_id)]
+        outlets = {(d.ip, d.port) for d in destinations} | set(attachment.demanded)
+        open_outlets = {address for address in outlets if self._decide(attachment, *address)[1].permitted}
+        peers = [peer for peer in self._vpcs.get(interface.vpc_id, {}).values() if peer is not attachment]
+        ahead = (address for peer in islice(peers, 8 * AHEAD) for address in self._ahead(attachment, peer))
+        open_outlets.update(islice(ahead, AHEAD))
+        published: dict[int, Decision] = {}
+        if interface.public_ip is not None:
+            own = private_party(interface)
+            for port in sorted(attachment.ports | named_ports(interface.security_groups, self._groups)):
+                published[port] = permitted(HOST, own, "tcp", port, self._groups)
+        names = {name: d.ip for d in destinations for name in d.names}
+        return Wanted(frozenset(open_outlets), published, names)
+
+    def _host_endpoint(self, ip: IPv4Address, port: int) -> Address:
+        if self._addresses.own_addresses:
+            return ip, self._addresses.published_port(port)
+        return LOOPBACK, 0
+
+    # Keeping what is open equal to what is wanted
+
+    async def _sync(self, attachment: Attachment, *, strict: bool = False) -> None:
+        async with attachment.lock:
+            attachment.sync_pending = False
+            if not attachment.closed:
+                try:
+                    await attachment.apply(self._wanted(attachment), strict=strict)
+                except (OSError, SunaboxError) as error:
+                    if strict:
+                        raise
+                    log.warning("The network of %s could not be changed: %s", attachment.interface.eni_id, error)
+
+    def _sync_soon(self, attachment: Attachment) -> None:
+        if not attachment.sync_pending:
+            attachment.sync_pending = True
+            attachment.spawn(self._sync(attachment))
+
+    async def _sync_vpc(self, vpc_id: str | None) -> None:
+        """Every VPC when None."""
+        concerned = [a for a in self._attachments.values() if vpc_id in (None, a.interface.vpc_id)]
+        await asyncio.gather(*(self._sync(attachment) for attachment in concerned))
+
+    # Connections
+
+    def _attempted(self, attachment: Attachment, ip: IPv4Address, port: int) -> None:
+        """A task sent a SYN to an address that is not open."""
+        if attachment.closed or (ip, port) in attachment.outlets:
+            return
+        _, decision = self._decide(attachment, ip, port)
+        if decision.permitted:
+            attachment.demand((ip, port))
+            self._sync_soon(attachment)
+        else:
+            self._deny(attachment, str(private_party(attachment.interface)), ip, port, decision.reason)
+
+    async def _from_task(self, attachment: Attachment, address: Address, client: socket.socket) -> None:
+        ip, port = address
+        try:
+            route, decision = self._decide(attachment, ip, port)
+            if route is None or not decision.permitted:
+                raise ConnectionRefusedError(decision.reason)
+            if isinstance(route.to, Destination):
+                upstream = await connect(*route.to.upstream)
+            else:
+                upstream = await route.to.plumbing.dial(port, route.seen_as)
+        except BaseException as error:
+            self._refuse(client, attachment, f"{ip}:{port}", error)
+            return
+        self._splice(attachment, client, upstream)
+
+    async def _from_host(self, attachment: Attachment, port: int, client: socket.socket) -> None:
+        try:
+            decision = permitted(HOST, private_party(attachment.interface), "tcp", port, self._groups)
+            if not decision.permitted:
+                raise ConnectionRefusedError(decision.reason)
+            upstream = await attachment.plumbing.dial(port, INTERNET)
+        except BaseException as error:
+            self._refuse(client, attachment, f"its port {port}", error)
+            return
+        self._splice(attachment, client, upstream)
+
+    @staticmethod
+    def _splice(attachment: Attachment, client: socket.socket, upstream: socket.socket) -> None:
+        without_delay(client, upstream)
+        try:
+            attachment.plumbing.splice(client, upstream)
+        except (OSError, SunaboxError) as error:
+            log.debug("A connection of %s ended with its task: %s", attachment.interface.eni_id, error)
+            reset(client)
+            reset(upstream)
+
+    @staticmethod
+    def _refuse(client: socket.socket, attachment: Attachment, what: str, error: BaseException) -> None:
+        """Resets the client; what is no ordinary refusal (a cancellation, a defect) goes on its way."""
+        reset(client)
+        if not isinstance(error, (OSError, SunaboxError)):
+            raise error
+        log.debug("A connection from or to %s was reset: %s: %s", attachment.interface.eni_id, what, error)

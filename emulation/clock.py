@@ -32,7 +32,7 @@ from emulation.settling import Hold, Hook, Settling
 log = logging.getLogger(__name__)
 
 _ZERO = timedelta(0)
-_SAME_MOMENT = 100
+_SAME_MOMENT = 20
 """How often in a row new deadlines may be asked for at the very moment that it is."""
 
 
@@ -73,7 +73,7 @@ class Clock(Protocol):
     def call_at(self, when: datetime, callback: Callable[[], object], *, exact: bool = True) -> Timer:
         """Calls `callback` on the event loop at `when`, or as soon as possible where that has passed.
 
-        With `exact=False` it is a poll, which a jump of the clock runs once. A poll computes its next time from `now()`.
+        With `exact=False` it is a poll, which a jump of the clock runs once; it computes its next time from `now()`.
         """
         ...
 
@@ -142,7 +142,8 @@ class Timeline:
     """A clock that can be turned. See the module's docstring.
 
     `patience` is how long, in real time, one moment of an advance may take before whoever still works is named in the
-    log and left behind.
+    log and left behind. `settled` holds what else must have come to rest before time goes on, each awaited between two
+    deadlines: for example that the API thread has done what it was given.
     """
 
     def __init__(
@@ -156,6 +157,7 @@ class Timeline:
         _check_aware(start)
         _check_speed(speed)
         self._settling = Settling(patience, monotonic)
+        self.settled: list[Hook] = self._settling.hooks
         self._monotonic = monotonic
         self._base = start.astimezone(UTC)
         self._anchor = monotonic()
@@ -327,14 +329,6 @@ class Timeline:
 
     def working(self, why: str) -> Working:
         return Hold(self._settling, why)
-
-    @property
-    def settled(self) -> list[Hook]:
-        """What else must have come to rest before time goes on: each is awaited between two deadlines of an advance.
-
-        For example that the API thread has done what it was given.
-        """
-        return self._settling.hooks
 
 
 class SystemClock(Timeline):

@@ -18,7 +18,7 @@ Hook = Callable[[], Awaitable[None]]
 _QUIET_ROUNDS = 2
 """How often in a row nothing may be found under way before time goes on: work handed to a thread comes back once."""
 _LONGEST_CHAIN = 500
-"""Turns of the event loop that are waited for to become idle. Under steady traffic it never does, and must not block."""
+"""Turns of the event loop that are waited for to become idle. Under steady traffic it never does; time goes on."""
 _TURNS_WITHOUT_LOOKING = 20
 
 

@@ -1,8 +1,8 @@
 """A folder of blobs addressed by their digest, shared by processes that know nothing of each other.
 
-    <root>/sha256/<64 hex digits>      complete blobs: a file appears here by a rename and never changes
-    <root>/uploads/<random>/           files that one open store is still writing
-    <root>/uploads/<random>.lock       locked by that store as long as it lives, so leftovers can be told and swept
+<root>/sha256/<64 hex digits>      complete blobs: a file appears here by a rename and never changes
+<root>/uploads/<random>/           files that one open store is still writing
+<root>/uploads/<random>.lock       locked by that store as long as it lives, so leftovers can be told and swept
 """
 
 import fcntl

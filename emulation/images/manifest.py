@@ -121,6 +121,14 @@ def parse_manifest(data: bytes) -> Manifest | Index:
     raise ImageError(f"manifest invalid: media type {str(media_type)[:100]!r} is neither an image nor an index")
 
 
+def parse_index(data: bytes) -> Index:
+    """Reads an index. Raises ImageError where it is none."""
+    index = parse_manifest(data)
+    if not isinstance(index, Index):
+        raise ImageError("index invalid: it is the manifest of one image")
+    return index
+
+
 def select_manifest(index: Index, platform: Platform | None = None) -> Descriptor:
     """The image in an index for `platform`, this machine's unless given.
 

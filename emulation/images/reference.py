@@ -1,4 +1,4 @@
-"""Image references as people write them: `nginx`, `localhost:5000/app:1`, `123456789012.dkr.ecr.us-east-1.amazonaws.com/app`.
+"""Image references as people write them: `nginx`, `localhost:5000/app:1`, `<account>.dkr.ecr.<region>.amazonaws.com/a`.
 
 Source: Docker, "docker image pull" (reference format); Amazon ECR User Guide, "Amazon ECR private registries".
 """
@@ -63,6 +63,13 @@ class ImageReference:
 
     def __str__(self) -> str:
         return self.name + (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+    @property
+    def familiar(self) -> "ImageReference":
+        """Without the registry and the namespace that Docker means by default: docker.io/library/nginx is nginx."""
+        if self.registry not in ("docker.io", "index.docker.io"):
+            return self
+        return ImageReference("", self.repository.removeprefix("library/"), self.tag, self.digest)
 
     @property
     def name(self) -> str:

@@ -76,9 +76,7 @@ def read_image(blobs: BlobStore, digest: str, reference: str) -> ResolvedImage:
     if configuration.platform.architecture and not host.accepts(configuration.platform):
         raise no_platform(host)
     if len(configuration.diff_ids) != len(manifest.layers):
-        raise ImageError(
-            f"manifest invalid: {len(manifest.layers)} layers, but {len(configuration.diff_ids)} diff_ids"
-        )
+        raise ImageError(f"manifest invalid: {len(manifest.layers)} layers, but {len(configuration.diff_ids)} diff_ids")
     layers = tuple(Layer(layer.digest, layer.media_type, blobs.path(layer.digest)) for layer in manifest.layers)
     return ResolvedImage(reference, digest, data, config, layers)
 
@@ -90,5 +88,3 @@ def _read_small(blobs: BlobStore, digest: str) -> bytes:
     if digest_of(data) != digest:
         raise ImageError(f"digest does not match: blob {digest} was damaged on disk")
     return data
-
-

@@ -1,0 +1,364 @@
+"""The seam into moto's ECS: tasks of our own in the place of moto's, and what a real ECS refuses.
+
+moto keeps clusters, task definitions, attributes and settings. Its tasks, which are RUNNING at once and run nothing, are
+never made. All of this runs on the API thread.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Protocol
+
+from moto.core.exceptions import ServiceException
+from moto.core.responses import ActionResult
+from moto.ecs import models, urls
+from moto.ecs.responses import EC2ContainerServiceResponse
+
+from emulation.clock import Clock
+from emulation.core.api_thread import ApiThread
+from emulation.ecs import validation
+from emulation.ecs.engine import STOPPED_TASKS_ARE_SHOWN, EcsEngine
+from emulation.ecs.failures import EcsError, client_error, invalid_parameter
+from emulation.ecs.observation import Stop, TaskObserved, TaskStatus
+from emulation.ecs.record import Attachment, ContainerFacts, Seen, TaskRecord, TaskRequest
+from emulation.errors import SunaboxError
+
+_MAX_LISTED = 100
+
+
+class RunTaskChecks(Protocol):
+    """What RunTask asks of other services, on the API thread. Raises SunaboxError in the words of ECS."""
+
+    def role(self, account: str, role_arn: str) -> None:
+        """IAM: the role exists and trusts ECS tasks."""
+        ...
+
+    def network(self, account: str, region: str, subnets: Sequence[str], security_groups: Sequence[str]) -> None:
+        """EC2: the subnets and security groups exist and fit together."""
+        ...
+
+
+class EcsBackend(models.EC2ContainerServiceBackend):
+    api: ClassVar[ApiThread]
+    engine: ClassVar[EcsEngine]
+    clock: ClassVar[Clock]
+    checks: ClassVar[RunTaskChecks]
+
+    def __init__(self, region_name: str, account_id: str) -> None:
+        super().__init__(region_name, account_id)
+        self.records: dict[str, TaskRecord] = {}
+        self._client_tokens: dict[str, list[TaskRecord]] = {}
+
+    @property
+    def _url_module(self) -> Any:
+        return urls
+
+    # ---- task definitions ----
+
+    def describe_task_definition(self, task_definition_str: str) -> models.TaskDefinition:
+        """A family without a revision means its latest ACTIVE one; moto takes the latest of any."""
+        name = task_definition_str.split("/")[-1]
+        family, _, revision = name.partition(":")
+        if revision and not revision.isdigit():
+            raise client_error(f"Invalid revision number. Number: {revision}")
+        if not revision:
+            active = [r for r, d in self.task_definitions.get(family, {}).items() if d.status == "ACTIVE"]
+            if not active:
+                raise client_error("Unable to describe task definition.")
+            return self.task_definitions[family][max(active)]
+        return super().describe_task_definition(task_definition_str)
+
+    # ---- tasks ----
+
+    def run(self, request: Mapping[str, Any]) -> list[TaskRecord]:
+        """RunTask. `request` is the API's JSON."""
+        token = request.get("clientToken")
+        if token in self._client_tokens:
+            return self._client_tokens[token]
+        cluster = self._living_cluster(request.get("cluster") or "default")
+        definition = self._runnable_definition(request["taskDefinition"])
+        as_json = definition_json(definition)
+        launch_type, provider = self._capacity(cluster, request)
+        validation.check_run(request, as_json, definition.compatibilities, launch_type)
+        if launch_type != "FARGATE":
+            raise invalid_parameter("No Container Instances were found in your cluster.")
+        validation.check_emulated(as_json)
+        network = (request.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
+        subnets, groups = tuple(network.get("subnets") or ()), tuple(network.get("securityGroups") or ())
+        try:
+            self.checks.network(self.account_id, self.region_name, subnets, groups)
+        except SunaboxError as problem:
+            raise invalid_parameter(str(problem)) from problem
+        now = self.clock.now()
+        overrides = request.get("overrides") or {}
+        tags = list(request.get("tags") or [])
+        if request.get("propagateTags") == "TASK_DEFINITION":
+            own = {t["key"] for t in tags}
+            tags += [t for t in definition.tags if t["key"] not in own]
+        records = []
+        for _ in range(request.get("count", 1)):
+            task_id = uuid.uuid4().hex
+            records.append(
+                self._record(
+                    TaskRequest(
+                        account=self.account_id,
+                        region=self.region_name,
+                        arn=f"arn:{self.partition}:ecs:{self.region_name}:{self.account_id}:task/{cluster.name}/{task_id}",
+                        task_id=task_id,
+                        cluster_arn=cluster.arn,
+                        cluster_name=cluster.name,
+                        definition_arn=definition.arn,
+                        definition=as_json,
+                        created_at=now,
+                        overrides=overrides,
+                        group=request.get("group") or f"family:{definition.family}",
+                        started_by=request.get("startedBy") or "",
+                        launch_type=launch_type,
+                        capacity_provider=provider,
+                        subnets=subnets,
+                        security_groups=groups,
+                        assign_public_ip=network.get("assignPublicIp") == "ENABLED",
+                        cpu=validation.normalise_size(overrides.get("cpu") or definition.cpu, "vCPU"),
+                        memory=validation.normalise_size(overrides.get("memory") or definition.memory, "GB"),
+                    ),
+                    tags,
+                )
+            )
+        self._check_roles(records[0].request)
+        for record in records:
+            self.records[record.task_arn] = record
+            self.tasks.setdefault(cluster.name, {})[record.task_arn] = record  # type: ignore[assignment]  # in its place
+            self.api.post(self.engine.adopt, record)
+        if token:
+            self._client_tokens[token] = records
+        return records
+
+    def _record(self, request: TaskRequest, tags: list[dict[str, str]]) -> TaskRecord:
+        prefix = request.arn.replace(":task/", ":container/")
+        names = [c["name"] for c in request.definition["containerDefinitions"]]
+        facts = {name: ContainerFacts(f"{prefix}/{uuid.uuid4()}") for name in names}
+        details = tuple(("subnetId", subnet) for subnet in request.subnets[:1])
+        seen = Seen(TaskObserved(TaskStatus.PROVISIONING), Attachment(str(uuid.uuid4()), details=details), facts)
+        return TaskRecord(request, seen, tags)
+
+    def _capacity(self, cluster: Any, request: Mapping[str, Any]) -> tuple[str, str]:
+        """The launch type and the capacity provider (or '') that a request means."""
+        launch_type, strategy = request.get("launchType"), request.get("capacityProviderStrategy")
+        if launch_type and strategy:
+            raise invalid_parameter(
+                "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again."
+            )
+        if not launch_type and not strategy:
+            strategy = cluster.default_capacity_provider_strategy
+        if not strategy:
+            return launch_type or "EC2", ""
+        provider = strategy[0]["capacityProvider"]
+        if provider not in ("FARGATE", "FARGATE_SPOT"):
+            raise invalid_parameter(
+                f"The specified capacity provider '{provider}' was not found. Specify a valid name or ARN and try again."
+            )
+        if provider not in (cluster.capacity_providers or ()):
+            raise invalid_parameter(
+                "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster. Associate the capacity provider with the cluster and try again."
+            )
+        return "FARGATE", provider
+
+    def _check_roles(self, request: TaskRequest) -> None:
+        for role in (request.execution_role_arn, request.task_role_arn):
+            if role:
+                try:
+                    self.checks.role(request.account, role)
+                except SunaboxError as problem:
+                    raise client_error(str(problem)) from problem
+
+    def _living_cluster(self, name: str) -> Any:
+        cluster = self._get_cluster(name)
+        if cluster.status != "ACTIVE":
+            raise EcsError("ClusterNotFoundException", "The referenced cluster was inactive.")
+        return cluster
+
+    def _runnable_definition(self, name: str) -> models.TaskDefinition:
+        try:
+            definition = self.describe_task_definition(name)
+        except (EcsError, ServiceException) as problem:
+            raise client_error("TaskDefinition not found.") from problem
+        if definition.status != "ACTIVE":
+            raise invalid_parameter("TaskDefinition is inactive")
+        return definition
+
+    def _found(self, cluster: str, task: str) -> TaskRecord | None:
+        """A task by its id or ARN, in a cluster. Stopped tasks are shown for an hour of clock time."""
+        self._forget_old()
+        wanted = task.rpartition("/")[2]
+        for record in self.records.values():
+            if record.request.task_id == wanted and record.request.cluster_name == cluster.rpartition("/")[2]:
+                return record
+        return None
+
+    def _forget_old(self) -> None:
+        limit = self.clock.now() - STOPPED_TASKS_ARE_SHOWN
+        old = [
+            arn
+            for arn, record in self.records.items()
+            if (stopped := record.seen.times.get("stoppedAt")) is not None and stopped <= limit
+        ]
+        for arn in old:
+            del self.tasks[self.records.pop(arn).request.cluster_name][arn]
+
+    def stop_task(self, cluster_str: str, task_str: str, reason: str) -> TaskRecord:  # type: ignore[override]
+        self._get_cluster(cluster_str)
+        record = self._found(cluster_str, task_str)
+        if record is None:
+            raise invalid_parameter("The referenced task was not found.")
+        if record.desired_status == "RUNNING":
+            record.stop = Stop("UserInitiated", reason or "Task stopped by user")
+            self.api.post(self.engine.poke, record.task_arn)
+        return record
+
+    def find_tasks(self, cluster: str, tasks: Iterable[str]) -> tuple[list[TaskRecord], list[dict[str, str]]]:
+        """DescribeTasks: the tasks, and AWS's failures for those that are not there."""
+        self._get_cluster(cluster)
+        found, failures = [], []
+        for task in tasks:
+            record = self._found(cluster, task)
+            if record is None:
+                name = cluster.rpartition("/")[2]
+                arn = (
+                    task
+                    if task.startswith("arn:")
+                    else (f"arn:{self.partition}:ecs:{self.region_name}:{self.account_id}:task/{name}/{task}")
+                )
+                failures.append({"arn": arn, "reason": "MISSING"})
+            else:
+                found.append(record)
+        return found, failures
+
+    def list_tasks(self, *_args: object, **_filters: object) -> list[TaskRecord]:  # type: ignore[override]
+        """All that are still shown; moto's tagging asks. ListTasks itself is `list_task_arns`."""
+        self._forget_old()
+        return list(self.records.values())
+
+    def list_task_arns(self, request: Mapping[str, Any]) -> list[str]:
+        cluster = self._get_cluster(request.get("cluster") or "default")
+        if request.get("serviceName"):
+            raise EcsError("ServiceNotFoundException", "Service not found.")
+        wanted = request.get("desiredStatus") or "RUNNING"
+        if wanted not in ("RUNNING", "PENDING", "STOPPED"):
+            raise invalid_parameter(f"desiredStatus '{wanted}' should be one of [RUNNING,PENDING,STOPPED]")
+        return [
+            record.task_arn
+            for record in self.list_tasks()
+            if record.request.cluster_arn == cluster.arn
+            and record.desired_status == wanted
+            and not request.get("containerInstance")
+            and request.get("family") in (None, record.request.family)
+            and request.get("startedBy") in (None, record.started_by)
+            and request.get("launchType") in (None, record.request.launch_type)
+        ]
+
+    # ---- clusters ----
+
+    def describe_clusters(self, cluster_names: list[str]) -> tuple[list[models.Cluster], list[models.ClusterFailure]]:
+        clusters, failures = super().describe_clusters(cluster_names)
+        for cluster in clusters:
+            states = [r.last_status for r in self.tasks.get(cluster.name, {}).values()]
+            cluster.running_tasks_count = states.count(TaskStatus.RUNNING)
+            pending = (TaskStatus.PROVISIONING, TaskStatus.PENDING, TaskStatus.ACTIVATING)
+            cluster.pending_tasks_count = sum(state in pending for state in states)
+        return clusters, failures
+
+    def delete_cluster(self, cluster_str: str) -> models.Cluster:
+        name = self._get_cluster(cluster_str).name
+        if any(r.last_status is not TaskStatus.STOPPED for r in self.tasks.get(name, {}).values()):
+            raise EcsError("ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
+        return super().delete_cluster(cluster_str)
+
+
+def definition_json(definition: models.TaskDefinition) -> dict[str, Any]:
+    """moto's record of a task definition in the API's JSON, as far as a task needs it."""
+    members = {
+        "family": definition.family,
+        "containerDefinitions": definition.container_definitions,
+        "networkMode": definition.network_mode,
+        "volumes": definition.volumes,
+        "taskRoleArn": getattr(definition, "task_role_arn", None),
+        "executionRoleArn": getattr(definition, "execution_role_arn", None),
+        "ephemeralStorage": definition.ephemeral_storage,
+        "proxyConfiguration": definition.proxy_configuration,
+        "runtimePlatform": definition.runtime_platform,
+    }
+    return {name: value for name, value in members.items() if value is not None}
+
+
+class EcsResponse(EC2ContainerServiceResponse):
+    """Operations that moto answers differently, in moto's parsing and serialisation."""
+
+    @property
+    def ecs_backend(self) -> EcsBackend:
+        return models.ecs_backends[self.current_account][self.region]  # type: ignore[return-value]
+
+    def call_action(self) -> Any:
+        try:
+            return super().call_action()
+        except EcsError as problem:
+            status, headers, body = self.serialized(ActionResult(_EcsFailure(problem.code, problem.message)))
+            return status, headers, body
+
+    def register_task_definition(self) -> ActionResult:
+        validation.check_definition(self.params)
+        for name, unit in (("cpu", "vCPU"), ("memory", "GB")):
+            if self.params.get(name):
+                self.params[name] = validation.normalise_size(self.params[name], unit)
+        return super().register_task_definition()
+
+    def run_task(self) -> ActionResult:
+        records = self.ecs_backend.run(self.params)
+        return ActionResult({"tasks": [_plain(r.describe()) for r in records], "failures": []})
+
+    def describe_tasks(self) -> ActionResult:
+        tasks = self.params.get("tasks") or []
+        if not tasks:
+            raise invalid_parameter("Tasks cannot be empty.")
+        if len(tasks) > _MAX_LISTED:
+            raise invalid_parameter("Tasks cannot have more than 100 elements.")
+        found, failures = self.ecs_backend.find_tasks(self.params.get("cluster") or "default", tasks)
+        with_tags = "TAGS" in (self.params.get("include") or ())
+        return ActionResult({"tasks": [_plain(r.describe(with_tags=with_tags)) for r in found], "failures": failures})
+
+    def list_tasks(self) -> ActionResult:
+        arns = sorted(self.ecs_backend.list_task_arns(self.params))
+        size = min(self.params.get("maxResults") or _MAX_LISTED, _MAX_LISTED)
+        after = self.params.get("nextToken") or ""
+        rest = [arn for arn in arns if arn > after]
+        result: dict[str, Any] = {"taskArns": rest[:size]}
+        if len(rest) > size:
+            result["nextToken"] = rest[size - 1]
+        return ActionResult(result)
+
+    def stop_task(self) -> ActionResult:
+        cluster = self.params.get("cluster") or "default"
+        record = self.ecs_backend.stop_task(cluster, self.params.get("task") or "", self.params.get("reason") or "")
+        return ActionResult({"task": _plain(record.describe())})
+
+
+class _EcsFailure(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def _plain(value: Any) -> Any:
+    """moto serialises naive datetimes, in UTC."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    return [_plain(member) for member in value] if isinstance(value, list) else value
+
+
+def install(api: ApiThread, clock: Clock, engine: EcsEngine, checks: RunTaskChecks) -> None:
+    """Puts all this in moto's place, for the backends that are made from now on."""
+    EcsBackend.api, EcsBackend.clock, EcsBackend.engine = api, clock, engine
+    EcsBackend.checks = checks
+    models.ecs_backends.backend = EcsBackend
+    urls.url_paths["{0}/$"] = EcsResponse.dispatch

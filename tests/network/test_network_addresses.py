@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fake_plumbing import ip
 
+import emulation
 from emulation.network.addresses import NoAddressLeft, PublicAddresses, lease_block, listened_on
 
 
@@ -65,7 +66,7 @@ def test_emulators_on_one_machine_share_the_addresses_and_a_killed_one_leaves_it
         "from emulation.network.addresses import lease_block; "
         f"lease = lease_block({block}); print(lease is not None, flush=True); input()"
     )
-    repository = Path(__file__).parents[2]
+    repository = Path(emulation.__file__).parents[1]
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(repository)},

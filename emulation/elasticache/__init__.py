@@ -1,0 +1,1 @@
+"""Amazon ElastiCache: cache clusters with a real Valkey behind their endpoints."""

@@ -1,0 +1,1 @@
+"""Amazon RDS: DB instances with a real PostgreSQL behind their endpoints."""

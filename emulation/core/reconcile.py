@@ -131,23 +131,24 @@ class Reconciler(Generic[K, T, A]):
                 log.debug("%s %s: %s", self._name, key, plan)
             for action in plan.actions:
                 await self._apply(key, action)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancelled:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return self._fail(key, loop, plan)  # something that the pass waited for was cancelled, not the pass
-        except Exception:
-            return self._fail(key, loop, plan)
+            return self._fail(key, loop, plan, cancelled)  # what the pass waited for was cancelled, not the pass
+        except Exception as error:
+            return self._fail(key, loop, plan, error)
         loop.failures = 0
         return plan.wake_at
 
-    def _fail(self, key: K, loop: _Loop, plan: Plan[A] | None) -> datetime:
+    def _fail(self, key: K, loop: _Loop, plan: Plan[A] | None, error: BaseException) -> datetime:
         loop.failures += 1
         loop.pausing = True
         pause = min(_FIRST_PAUSE * (1 << min(loop.failures - 1, 10)), _LONGEST_PAUSE)
-        log.exception(
+        log.error(
             "%s %s: the pass failed (%d in a row) and is tried again in %s. Its plan: %s",
             *(self._name, key, loop.failures, pause, "(not made)" if plan is None else plan),
+            exc_info=error,
         )
         return self._clock.now() + pause
 

@@ -141,7 +141,7 @@ def _ended(desired: TaskDesired, observed: TaskObserved) -> Stop | None:
         seen = observed.containers.get(container.name, ContainerObserved())
         if seen.stopped and container.essential:
             if seen.exit_code is None or seen.start is not Progress.DONE:
-                return Stop("TaskFailedToStart", seen.reason)
+                return Stop("TaskFailedToStart", seen.reason or f"Container {container.name} could not be started")
             return ESSENTIAL_EXITED
     return None
 

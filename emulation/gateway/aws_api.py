@@ -41,7 +41,9 @@ class AwsApi:
             return
         environ = wsgi_environ(scope, body)
         status, headers, content = await self._api.call(self._handle, environ, body)
-        length = [] if any(name == b"content-length" for name, _ in headers) else [(b"content-length", b"%d" % len(content))]
+        length = (
+            [] if any(name == b"content-length" for name, _ in headers) else [(b"content-length", b"%d" % len(content))]
+        )
         await respond(send, status, [*headers, *length], b"" if scope["method"] == "HEAD" else content)
 
     def _handle(self, environ: dict[str, Any], body: bytes) -> Answer:
@@ -51,7 +53,9 @@ class AwsApi:
             if service in not_emulated.NOT_EMULATED or service == "events":
                 operation = operation_name(service, environ, body)
                 if why := not_emulated.why_not(service, operation, body):
-                    return error(service, environ, 501, "NotImplemented", f"Sunabox does not emulate {operation}: {why}.")
+                    return error(
+                        service, environ, 501, "NotImplemented", f"Sunabox does not emulate {operation}: {why}."
+                    )
             answer = run_wsgi(self._dispatcher, environ)
             if _is_page(answer):
                 raise NotImplementedError("moto has no such path")
@@ -72,7 +76,7 @@ class AwsApi:
         backend = self._dispatcher.get_backend_for_host(host)
         if backend is None:
             raise NotImplementedError(f"no service at {host}")
-        name = _BOTO_NAMES.get(backend, str(backend))
+        name: str = _BOTO_NAMES.get(backend, str(backend))
         if name == "elb" and b"Version=2015-12-01" in environ["wsgi.input"].getbuffer().tobytes():
             return "elbv2"  # both sign as elasticloadbalancing
         return name

@@ -74,7 +74,9 @@ class Server:
             if problem.errno == errno.EADDRINUSE:
                 message = f"{where} is taken by another program. Stop it (`sunabox down`?), or pass --port."
                 raise PortInUse(message) from problem
-            raise SunaboxError(f"Cannot listen on {where}: {problem.strerror}. Pass another --host or --port.") from problem
+            raise SunaboxError(
+                f"Cannot listen on {where}: {problem.strerror}. Pass another --host or --port."
+            ) from problem
         self._socket = listener
         address = listener.getsockname()
         return str(address[0]), int(address[1])
@@ -82,7 +84,7 @@ class Server:
     async def start(self, application: Application) -> None:
         assert self._socket is not None, "bind comes first"
         config = uvicorn.Config(
-            application,  # type: ignore[arg-type]
+            application,
             http="httptools",
             loop="asyncio",
             ws="none",

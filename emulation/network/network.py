@@ -54,6 +54,9 @@ INTERNET = IPv4Address("203.0.113.1")
 AHEAD = 8
 """So many ports of peers are opened in a task before it asks. More would cost a descriptor for each pair of tasks."""
 
+CONSIDERED = 64
+"""Only the first peers of a VPC are opened ahead, so that a task costs the same however many there are."""
+
 KEPT_DENIALS = 1000
 
 
@@ -119,9 +122,10 @@ class Network:
         except BaseException:
             await self.detach(interface.eni_id)
             raise
-        for peer in peers.values():
-            if peer is not attachment and any(self._ahead(peer, attachment)):
-                self._sync_soon(peer)
+        if len(peers) <= CONSIDERED:
+            for peer in peers.values():
+                if peer is not attachment and any(self._ahead(peer, attachment)):
+                    self._sync_soon(peer)
 
     async def detach(self, eni_id: str) -> None:
         """Disconnects a task; its public address stays allocated. Harmless when it is not attached."""
@@ -222,7 +226,7 @@ class Network:
         outlets = {(d.ip, d.port) for d in destinations} | set(attachment.demanded)
         open_outlets = {address for address in outlets if self._decide(attachment, *address)[1].permitted}
         peers = [peer for peer in self._vpcs.get(interface.vpc_id, {}).values() if peer is not attachment]
-        ahead = (address for peer in islice(peers, 8 * AHEAD) for address in self._ahead(attachment, peer))
+        ahead = (address for peer in islice(peers, CONSIDERED) for address in self._ahead(attachment, peer))
         open_outlets.update(islice(ahead, AHEAD))
         published: dict[int, Decision] = {}
         if interface.public_ip is not None:

@@ -1,0 +1,201 @@
+"""Cloud: the composition root. It makes every part, wires them to each other, and starts and stops them in order."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from emulation.clock import SystemClock, Timeline, VirtualClock
+from emulation.core.api_thread import ApiThread
+from emulation.core.bus import Bus
+from emulation.ec2.groups import SecurityGroupTable
+from emulation.ec2.loading import lighten_import
+from emulation.ecr.registry import Registry
+from emulation.ecr.service import Ecr
+from emulation.ecr.source import EcrImages
+from emulation.ecr.store import EcrStore
+from emulation.ecs.engine import EcsEngine
+from emulation.ecs.surroundings import Surroundings
+from emulation.errors import RuntimeUnavailable, SunaboxError
+from emulation.folders import claim
+from emulation.gateway import seams
+from emulation.gateway.aws_api import AwsApi
+from emulation.gateway.control import ControlApp
+from emulation.gateway.server import Router, Server
+from emulation.images.library import Library
+from emulation.logs.driver import AwslogsDriver
+from emulation.network.destination import Destination
+from emulation.network.network import Network
+from emulation.runtime.base import Runtime
+from emulation.wiring import AWS_ADDRESS, Checks, Images, TaskAgent, TaskInterfaces, TaskSecrets, container_environment
+
+log = logging.getLogger(__name__)
+
+_RUNTIMES = ("auto", "process", "memory")
+_LIFECYCLE_EVERY = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class CloudOptions:
+    """`port` 0 picks a free one. `data_dir` None means a temporary folder that goes away with the cloud.
+
+    `library` holds the machine's local images (`sunabox image ls`); None means the user's own.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4566
+    runtime: str = "auto"
+    speed: float = 1.0
+    virtual_clock: bool = False
+    data_dir: Path | None = None
+    library: Path | None = None
+
+
+class Cloud:
+    """An AWS account on this machine. One at a time in a process: moto keeps its state in the process.
+
+    `on_shutdown` is called when the control API is asked to end the program; None where there is nothing to end.
+    """
+
+    def __init__(self, options: CloudOptions | None = None, on_shutdown: Callable[[], None] | None = None) -> None:
+        self.options = options or CloudOptions()
+        if self.options.runtime not in _RUNTIMES:
+            raise SunaboxError(f"There is no runtime {self.options.runtime!r}. There are: {', '.join(_RUNTIMES)}.")
+        self.on_shutdown = on_shutdown
+        self.clock: Timeline = VirtualClock() if self.options.virtual_clock else SystemClock(self.options.speed)
+        self.runtime: Runtime
+        self.endpoint_url = ""
+        self._ecs: EcsEngine | None = None
+        self._exit = AsyncExitStack()
+
+    def status(self) -> dict[str, object]:
+        return {"tasks": self._ecs.running if self._ecs is not None else 0}
+
+    async def start(self) -> None:
+        """Returns when the gateway serves. Raises SunaboxError; nothing is left behind then."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stops everything, newest first. Idempotent."""
+        await self._exit.aclose()
+
+    async def _start(self) -> None:
+        options, stack = self.options, self._exit
+        server = Server(options.host, options.port)
+        stack.push_async_callback(server.stop)
+        host, port = server.bind()
+        self.endpoint_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        folder = claim(options.data_dir)
+        stack.callback(folder.release)
+
+        api = ApiThread()
+        stack.callback(api.close)
+        await api.start()
+        self.clock.settled.append(lambda: api.call(lambda: None))
+        bus = Bus(self.clock)
+        stack.push_async_callback(bus.close)
+
+        groups = SecurityGroupTable()
+        network = Network(groups, self.clock)
+        stack.push_async_callback(network.close)
+        ecr = Ecr(EcrStore(folder.path / "ecr"), self.clock, f"{host}:{port}")
+        stack.callback(ecr.store.close)
+        aws = AwsApi(api)
+        loading = asyncio.ensure_future(api.call(self._load, api, aws, groups, network, ecr))  # while the rest starts
+        stack.callback(loading.cancel)
+        self.runtime = self._make_runtime(Images(EcrImages(ecr, api), Library(options.library)), network, folder.path)
+        stack.push_async_callback(self.runtime.close)
+        await self.runtime.start()
+
+        logs = AwslogsDriver(api, self.clock)
+        stack.push_async_callback(logs.close)
+        agent = TaskAgent(api, self.clock)
+        self._ecs = EcsEngine(
+            api,
+            self.clock,
+            Surroundings(
+                runtime=self.runtime,
+                interfaces=TaskInterfaces(api, network),
+                logs=logs,
+                secrets=TaskSecrets(api),
+                agent=agent,
+                bus=bus,
+                environment=container_environment(port),
+            ),
+        )
+        stack.push_async_callback(self._ecs.close)
+        for inside in (80, port):
+            await network.announce(Destination(AWS_ADDRESS, inside, ("127.0.0.1" if host == "0.0.0.0" else host, port)))
+
+        router = Router(aws=aws, control=ControlApp(self), registry=Registry(ecr, api), metadata=agent.application)
+        await server.start(router)
+        stack.push_async_callback(server.stop)  # the first thing to stop: nothing new comes in while the rest ends
+        await loading
+        self._every(_LIFECYCLE_EVERY, lambda: api.call(ecr.apply_lifecycle, self.clock.now()))
+
+    def _load(
+        self, api: ApiThread, aws: AwsApi, groups: SecurityGroupTable, network: Network, ecr: Ecr
+    ) -> None:
+        """On the API thread: binds moto, and says how each service's seam is put in place when it is first used."""
+
+        def install_ec2() -> None:
+            from emulation.ec2 import api as ec2
+
+            ec2.install(groups, lambda: api.post(lambda: asyncio.ensure_future(network.refresh())))
+
+        def install_ecr() -> None:
+            from emulation.ecr import api as ecr_api
+
+            ecr_api.install(ecr)
+
+        def install_ecs() -> None:
+            from emulation.ecs import api as ecs_api
+
+            assert self._ecs is not None, "requests are served once everything is wired"
+            ecs_api.install(api, self.clock, self._ecs, Checks())
+
+        def install_logs() -> None:
+            from emulation.logs import api as logs_api
+
+            logs_api.install(self.clock.now)
+
+        lighten_import()
+        seams.install(
+            self.clock, {"ec2": install_ec2, "ecr": install_ecr, "ecs": install_ecs, "logs": install_logs}
+        )
+        aws.load()
+
+    def _make_runtime(self, images: Images, network: Network, folder: Path) -> Runtime:
+        """The runtime that was asked for. `auto` is the best that this machine can do with real programs."""
+        # Emulation: `auto` never means `memory`, which runs nothing: that has to be asked for.
+        if self.options.runtime == "memory":
+            from emulation.runtime.memory import MemoryRuntime
+
+            return MemoryRuntime(self.clock)
+        if sys.platform == "linux":
+            from emulation.runtime.process import ProcessRuntime
+
+            return ProcessRuntime(clock=self.clock, images=images, network=network, folder=folder / "runtime")
+        raise RuntimeUnavailable(
+            f"The process runtime needs Linux; this is {sys.platform}. Pass --runtime memory for the API alone."
+        )
+
+    def _every(self, interval: timedelta, work: Callable[[], object]) -> None:
+        async def repeat() -> None:
+            while True:
+                await self.clock.sleep(interval, exact=False)
+                with self.clock.working("housekeeping"):
+                    result = work()
+                    if asyncio.iscoroutine(result):
+                        await result
+
+        task = asyncio.get_running_loop().create_task(repeat(), name="housekeeping")
+        self._exit.callback(task.cancel)

@@ -5,7 +5,6 @@ own protocol (JSON, query, EC2, REST), never an HTML page.
 """
 
 import logging
-import os
 import re
 from typing import Any
 from urllib.parse import parse_qs
@@ -28,10 +27,10 @@ class AwsApi:
 
     def load(self) -> None:
         """Imports moto and its dispatcher; on the API thread."""
-        # moto would let any web page read its answers (CORS); buckets keep their own CORS rules.
-        os.environ["MOTO_DISABLE_GLOBAL_CORS"] = "true"
         from moto.moto_server import werkzeug_app
 
+        # moto would let any web page read its answers (CORS); buckets keep their own CORS rules.
+        werkzeug_app.DISABLE_GLOBAL_CORS = True
         self._dispatcher = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,10 +40,10 @@ def error(service: str, environ: dict[str, Any], status: int, code: str, message
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # moto warns of codes that the service's model lacks: ours are not AWS's
         response = serializer.serialize(_Failure(code, message))
-    headers = {"X-Amzn-ErrorType": code, **response["headers"]}
+    headers = {name.lower(): value for name, value in response["headers"].items()} | {"x-amzn-errortype": code}
     content = response["body"]
     return (
         status,
-        [(name.lower().encode(), str(value).encode()) for name, value in headers.items() if name != "Content-Length"],
+        [(name.encode(), str(value).encode()) for name, value in headers.items() if name != "content-length"],
         content.encode() if isinstance(content, str) else content,
     )

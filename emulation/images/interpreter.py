@@ -34,10 +34,11 @@ _LEFT_OUT_FOLDERS = {
 }  # fmt: skip
 _LEFT_OUT_MODULES = ("_tkinter.", "_test", "_ctypes_test.", "xxlimited", "xxsubtype")
 _PROGRAMS = (
-    "awk", "basename", "bash", "cat", "chmod", "chown", "cp", "cut", "date", "df", "dirname", "du", "echo", "env",
-    "expr", "false", "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp", "mv", "nproc", "printf",
-    "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sh", "sleep", "sort", "stat", "sync", "tail", "tee", "test",
-    "timeout", "touch", "tr", "true", "uname", "uniq", "wc", "which", "whoami", "xargs",
+    "awk", "basename", "bash", "cat", "chmod", "chown", "cp", "cut", "date", "df", "dirname", "du", "echo",
+    "env", "expr", "false", "find", "grep", "head", "hostname", "id", "kill", "ln", "ls", "mkdir", "mktemp",
+    "mv", "nproc", "printf", "ps", "pwd", "readlink", "rm", "rmdir", "sed", "seq", "sh", "sleep", "sort",
+    "stat", "sync", "tail", "tee", "test", "timeout", "touch", "tr", "true", "uname", "uniq", "wc", "which",
+    "whoami", "xargs",
 )  # fmt: skip
 # Loaded by name while a program runs, so no list of needed libraries has them.
 _LOADED_LATER = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2", "libgcc_s.so.1")

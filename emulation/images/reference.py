@@ -96,7 +96,7 @@ def ecr_registry(reference: ImageReference) -> EcrName | None:
     if host := _ECR_HOST.fullmatch(reference.registry):
         return EcrName(host["account"], host["region"] or host["dual_stack_region"], reference.repository)
     local = _LOCAL_REPOSITORY.fullmatch(reference.repository)
-    if local and _LOOPBACK.fullmatch(reference.registry):
+    if local and is_loopback(reference.registry):
         return EcrName(local["account"], local["region"], local["name"])
     return None
 
@@ -110,3 +110,8 @@ def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()
     return (first, rest) if slash and is_host else ("", name)
+
+
+def is_loopback(registry: str) -> bool:
+    """Whether a registry is on this machine; such ones are spoken to without TLS, as Docker does it."""
+    return _LOOPBACK.fullmatch(registry) is not None

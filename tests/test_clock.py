@@ -141,7 +141,7 @@ def test_an_impossible_speed_is_refused(speed: float) -> None:
 def test_a_time_without_a_zone_is_refused() -> None:
     """A naive datetime would mean another moment on each machine."""
     with pytest.raises(ValueError, match="no time zone"):
-        VirtualClock(datetime(2024, 1, 1))  # noqa: DTZ001: the mistake that is tested
+        VirtualClock(datetime(2024, 1, 1))  # noqa: DTZ001 (the mistake that is tested)
 
 
 # --- Advancing

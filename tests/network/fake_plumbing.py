@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from emulation.clock import SystemClock
+from emulation.clock import SystemClock, real_sleep
 from emulation.network.base import Attempt, Interface, Rule
 from emulation.network.network import Network
 
@@ -121,7 +121,7 @@ class FakePlumbing:
         async with asyncio.timeout(within):
             while target not in self.open:
                 self._attempt(*target)
-                await asyncio.sleep(0.01)
+                await real_sleep(0.01)
             return await Connection.open(*self.listening[target])
 
     async def close(self) -> None:

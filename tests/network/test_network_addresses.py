@@ -10,10 +10,11 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from fake_plumbing import ip
 
 import emulation
 from emulation.network.addresses import NoAddressLeft, PublicAddresses, lease_block, listened_on
+
+from .fake_plumbing import ip
 
 
 def plan(blocks: int = 252, taken: frozenset[IPv4Address] = frozenset()) -> PublicAddresses:

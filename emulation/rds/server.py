@@ -309,7 +309,7 @@ def _check_reach(folder: Path) -> None:
     for parent in folder.resolve().parents:
         if not parent.stat().st_mode & stat.S_IXOTH:
             raise SunaboxError(
-                f"PostgreSQL does not run as root but as nobody, who cannot reach {folder}: {parent} is closed to others. "
+                f"PostgreSQL runs as nobody here, as it refuses root, and {parent} is closed to nobody. "
                 f"Choose another data folder, or run: chmod o+x {parent}"
             )
 

@@ -1,0 +1,78 @@
+"""What the first chapters stand on: the program, and database servers that are real.
+
+Servers start once a session (with pytest-xdist: once a worker); each test has a database of its own in them.
+"""
+
+import itertools
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # the chapters say `from checks import …`, as a workshop reads them
+
+from program import Program
+
+from emulation.elasticache.server import ValkeyServer
+from emulation.rds.server import PostgresServer
+
+_USER, _PASSWORD = "furui", "a sieve's secret"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers_folder() -> Iterator[Path]:
+    """Not pytest's own temporary folder: that one is closed to `nobody`, whom root's PostgreSQL runs as."""
+    folder = Path(tempfile.mkdtemp(prefix="sunabox-scenarios-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(servers_folder: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(servers_folder / "postgres")
+    server.start()
+    try:
+        server.create_user(_USER, _PASSWORD)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of an empty database, the test's own."""
+    name = f"scenario_{next(_numbers)}"
+    postgres_server.create_database(name, _USER)
+    yield postgres_server.url(name, _USER, _PASSWORD)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def valkey_server(servers_folder: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(servers_folder / "valkey", settings={"databases": "1000"})
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def valkey(valkey_server: ValkeyServer) -> str:
+    """The URL of an empty database, the test's own."""
+    return valkey_server.url(next(_numbers))
+
+
+@pytest.fixture
+def furui(tmp_path: Path) -> Program:
+    """The program, with its state in files."""
+    return Program(tmp_path / "furui", {})
+
+
+@pytest.fixture
+def furui_on(tmp_path: Path) -> Callable[[Mapping[str, str]], Program]:
+    """The program with other environment variables, in the same folder as `furui`."""
+    return lambda environment: Program(tmp_path / "furui", environment)

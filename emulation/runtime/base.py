@@ -1,9 +1,9 @@
 """What a runtime is: tasks, the containers in them, and what becomes of them.
 
 A runtime works at the level of a *task*: containers that share a network namespace (an elastic network interface) and
-`localhost`, as ECS runs them. ECS decides what to start and stop and in which order; a runtime only does it, and reports
-what really happened. `process`, `docker` and `memory` implement the same protocol and pass the same contract suite
-(`tests/runtime/`). All methods are coroutines of the emulator's one event loop.
+`localhost`, as ECS runs them. ECS decides what to start and stop and in which order; a runtime only does it, and
+reports what really happened. `process`, `docker` and `memory` implement the same protocol and pass the same contract
+suite (`tests/runtime/`). All methods are coroutines of the emulator's one event loop.
 
 Source: Amazon ECS task definition parameters; Amazon ECS stopped tasks error messages.
 """
@@ -170,7 +170,13 @@ class Container(Protocol):
         environment: Mapping[str, str] | None = None,
         user: str = "",
         working_directory: str = "",
-    ) -> Execution: ...
+    ) -> Execution:
+        """Returns once the command runs, with the container's environment, user and folder unless others are given.
+
+        Raises ContainerStartError in Docker's words, with its exit code (126, 127), where it cannot be started, also
+        because the container has exited. What still runs when the container exits is killed.
+        """
+        ...
 
 
 class Task(Protocol):

@@ -160,5 +160,3 @@ class ProcessExecution:
     async def kill(self) -> None:
         with contextlib.suppress(AgentGone):
             await self._program.signal(signal.SIGKILL)
-
-

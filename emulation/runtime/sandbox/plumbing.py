@@ -174,7 +174,7 @@ class NamespacePlumbing:
 
 
 class HostPlumbing:
-    """Plumbing of a task that shares the host's network: its ports are the host's, allotted; nothing is closed to it."""
+    """Plumbing of a task that shares the host's network: its ports are the host's, allotted; nothing is closed."""
 
     def __init__(self, ports: Mapping[int, int], write_names: Callable[[Mapping[str, IPv4Address]], None]) -> None:
         self._ports, self._write_names = ports, write_names

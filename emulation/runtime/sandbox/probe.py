@@ -13,7 +13,7 @@ from emulation.runtime.sandbox.program import LaunchReport, Programs
 from emulation.runtime.sandbox.rootfs import make_folder, remove_tree
 
 SHIFTED = Ids(0x60000000, 65536)
-"""Ids that nobody on the host has. Source: systemd, "Users, Groups, UIDs and GIDs": up to 0x6FFEFFFF are containers'."""
+"""Ids that nobody on the host has, of the range for containers. Source: systemd, "Users, Groups, UIDs and GIDs"."""
 IDENTICAL = Ids(0, 65536)
 SINGLE = Ids(os.geteuid(), 1)
 
@@ -71,8 +71,9 @@ def explain(findings: Findings, sysctl: Callable[[str], str] = read_sysctl) -> V
     if findings.network:
         few = "; sysctl user.max_net_namespaces is 0" if sysctl("user/max_net_namespaces") == "0" else ""
         warnings.append(
-            f"Tasks share this machine's network, because network namespaces do not work here ({findings.network}{few}). "
-            "Each declared port is another one on the host, which the program finds in the variable PORT; two tasks "
+            "Tasks share this machine's network, because network namespaces do not work here "
+            f"({findings.network}{few}). Each declared port is another one on the host, which the program finds in the "
+            "variable PORT; two tasks "
             "cannot listen on the same port, private addresses and names of other tasks do not answer inside of tasks, "
             "and security groups decide on connections from outside only. Load the kernel module veth, allow "
             "CONFIG_IP_MULTIPLE_TABLES, or use --runtime docker."
@@ -80,7 +81,7 @@ def explain(findings: Findings, sysctl: Callable[[str], str] = read_sysctl) -> V
     if findings.overlay:
         warnings.append(
             f"Each container gets a full copy of its image, because overlay file systems do not work here "
-            f"({findings.overlay}). Linux 5.11 or later and a --data-dir on ext4, xfs, btrfs or tmpfs make starts faster."
+            f"({findings.overlay}). Linux 5.11 or later and a --data-dir on ext4, xfs or btrfs make starts faster."
         )
     if findings.hierarchy is None:
         why = f" ({findings.cgroups})" if findings.cgroups else ""

@@ -1,8 +1,8 @@
 """Folders of the process runtime: unpacked images, and each container's layer of its own.
 
-    <folder>/lock                      held by the emulator that uses the folder
-    <folder>/images/<digest>-<ids>/    unpacked images, kept for the next time
-    <folder>/tasks/<task>/…            what a task writes; goes with it
+<folder>/lock                      held by the emulator that uses the folder
+<folder>/images/<digest>-<ids>/    unpacked images, kept for the next time
+<folder>/tasks/<task>/…            what a task writes; goes with it
 """
 
 import asyncio
@@ -110,7 +110,7 @@ def rewrite(path: Path, content: bytes) -> None:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Where no overlay can be mounted: a copy with owners and modes. Hard links would let a container change the image."""
+    """Where no overlay can be mounted: a copy with owners and modes. A container could change what hard links name."""
     for path, folders, files in os.walk(source):
         inner = target / os.path.relpath(path, source)
         if not inner.exists():

@@ -170,7 +170,8 @@ def _become(launch: Launch, user: passwd.User) -> NoReturn:
             reason = os.strerror(error.errno or 0).lower()
             raise LaunchError(f'chdir to cwd ("{directory}") set in config.json failed: {reason}') from None
         for stream in (STDIN, STDOUT, STDERR):
-            with contextlib.suppress(OSError):  # /dev/null is the host's; with one id all is its own already
+            # So that a program may open /dev/stdout. Never a device, which is the host's.
+            if settings["ids"] > 1 and stat.S_ISFIFO(os.fstat(stream).st_mode):
                 os.fchown(stream, user.uid, user.gid)
         _drop_privileges(settings, user)
         path = find_executable(settings["argv"][0], environment.get("PATH", ""))

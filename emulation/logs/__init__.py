@@ -1,0 +1,1 @@
+"""CloudWatch Logs: the awslogs driver, and log groups that can be followed live."""

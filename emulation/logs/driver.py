@@ -22,7 +22,7 @@ from emulation.core.api_thread import ApiThread
 from emulation.errors import SunaboxError
 from emulation.logs import api as logs_api
 from emulation.logs.lines import EVENT_OVERHEAD_BYTES, LineSplitter, MultilineJoiner
-from emulation.logs.options import DEFAULT_MODE, LogOptions, Mode, parse
+from emulation.logs.options import DEFAULT_MODE, InvalidLogOptions, LogOptions, Mode, parse
 from emulation.runtime.base import Line, Stream
 
 log = logging.getLogger(__name__)
@@ -47,20 +47,7 @@ _BYTES_PER_TURN = 4 * 1024 * 1024
 
 
 class LogDriverError(SunaboxError):
-    """A container's log stream could not be opened. The message is Docker's; ECS wraps it as the properties show."""
-
-    @property
-    def fargate_reason(self) -> str:
-        """The task's stoppedReason on Fargate."""
-        return (
-            "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
-            f"{self} : exit status 1"
-        )
-
-    @property
-    def ec2_reason(self) -> str:
-        """The container's reason on a container instance."""
-        return f"CannotStartContainerError: Error response from daemon: failed to initialize logging driver: {self}"
+    """A container's log stream could not be opened. The message is the stoppedReason of ECS."""
 
 
 class LogStream:
@@ -237,6 +224,12 @@ class _Writer:
             stream.stored(events, failure)
 
 
+def _stop_reason(problem: str, fargate: bool) -> str:
+    if fargate:
+        return f"ResourceInitializationError: failed to validate logger args: {problem} : exit status 1"
+    return f"CannotStartContainerError: Error response from daemon: failed to initialize logging driver: {problem}"
+
+
 class AwslogsDriver:
     """The awslogs driver of all container instances and of Fargate."""
 
@@ -268,17 +261,21 @@ class AwslogsDriver:
     ) -> LogStream:
         """Makes the container's stream, and the group if awslogs-create-group says so. A stream that exists goes on.
 
-        `region` is the task's, `container_id` names the stream where there is no prefix (on EC2). Raises
-        InvalidLogOptions, and LogDriverError where the group does not exist.
+        `region` is the task's, `container_id` names the stream where there is no prefix (on EC2). Raises LogDriverError
+        where the group does not exist or the options are wrong.
         """
-        chosen = parse(options, region=region, default_mode=self._default_mode, fargate=fargate)
+        try:
+            chosen = parse(options, region=region, default_mode=self._default_mode, fargate=fargate)
+        except InvalidLogOptions as error:
+            raise LogDriverError(_stop_reason(str(error), fargate)) from error
         name = chosen.stream_name(container_name, task_id, container_id or f"{task_id}-{container_name}")
         try:
             await self._api.call(
                 logs_api.open_stream, account, chosen.region, chosen.group, name, create_group=chosen.create_group
             )
         except logs_api.LogsApiError as error:
-            raise LogDriverError(self._docker_words(error)) from error
+            retried = "create stream has been retried 1 times: " if fargate else ""
+            raise LogDriverError(_stop_reason(f"{retried}{self._docker_words(error)}", fargate)) from error
         return LogStream(self._writer, self._clock, account, chosen, name)
 
     def _docker_words(self, error: logs_api.LogsApiError) -> str:

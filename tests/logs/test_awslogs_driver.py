@@ -1,7 +1,6 @@
 """The awslogs driver: live, ordered, complete, and held up by nobody else's pace."""
 
 import asyncio
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -225,18 +224,28 @@ def test_an_event_that_is_continued_without_end_is_cut(
 def test_a_missing_group_is_the_tasks_stop_reason(service: Any, driver: AwslogsDriver, account: str) -> None:
     """Without awslogs-create-group the task fails to start, in AWS's words."""
     options = {name: value for name, value in OPTIONS.items() if name != "awslogs-create-group"}
-    with pytest.raises(LogDriverError) as raised:
+    where = {"account": account, "region": REGION, "task_id": "t", "container_name": "web"}
+    words = (
+        "failed to create Cloudwatch log stream: operation error CloudWatch Logs: CreateLogStream, "
+        "https response error StatusCode: 400, RequestID: [0-9a-f-]{36}, "
+        "ResourceNotFoundException: The specified log group does not exist."
+    )
+    fargate = (
+        "ResourceInitializationError: failed to validate logger args: "
+        f"create stream has been retried 1 times: {words} : exit status 1"
+    )
+    with pytest.raises(LogDriverError, match=f"^{fargate}$"):
+        service.run(driver.open(options, **where))
+    ec2 = f"CannotStartContainerError: Error response from daemon: failed to initialize logging driver: {words}"
+    with pytest.raises(LogDriverError, match=f"^{ec2}$"):
+        service.run(driver.open(options, **where, fargate=False))
+
+
+def test_wrong_options_are_the_tasks_stop_reason(service: Any, driver: AwslogsDriver, account: str) -> None:
+    """What RegisterTaskDefinition did not see fails the start of the task."""
+    options = {**OPTIONS, "awslogs-multiline-pattern": "("}
+    with pytest.raises(LogDriverError, match="^ResourceInitializationError: failed to validate logger args: awslogs"):
         service.run(driver.open(options, account=account, region=REGION, task_id="t", container_name="web"))
-    assert re.fullmatch(
-        "ResourceInitializationError: failed to validate logger args: create stream has been retried 1 times: "
-        "failed to create Cloudwatch log stream: operation error CloudWatch Logs: CreateLogStream, https response error "
-        "StatusCode: 400, RequestID: [0-9a-f-]{36}, ResourceNotFoundException: The specified log group does not exist. "
-        ": exit status 1",
-        raised.value.fargate_reason,
-    )
-    assert raised.value.ec2_reason.startswith(
-        "CannotStartContainerError: Error response from daemon: failed to initialize logging driver: failed to create"
-    )
 
 
 def test_a_region_that_does_not_exist_is_said(service: Any, driver: AwslogsDriver, account: str) -> None:

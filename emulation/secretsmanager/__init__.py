@@ -1,0 +1,1 @@
+"""Secrets Manager, as far as other services ask it: the values of secrets."""

@@ -18,7 +18,10 @@ from emulation.ecr.registry import Registry
 from emulation.ecr.service import Ecr
 from emulation.ecr.source import EcrImages
 from emulation.ecr.store import EcrStore
+from emulation.ecs.agent import TaskAgent
+from emulation.ecs.credentials import CredentialStore
 from emulation.ecs.engine import EcsEngine
+from emulation.ecs.metadata_app import MetadataApp
 from emulation.ecs.surroundings import Surroundings
 from emulation.errors import RuntimeUnavailable, SunaboxError
 from emulation.folders import claim
@@ -31,7 +34,15 @@ from emulation.logs.driver import AwslogsDriver
 from emulation.network.destination import Destination
 from emulation.network.network import Network
 from emulation.runtime.base import Runtime
-from emulation.wiring import AWS_ADDRESS, Checks, Images, TaskAgent, TaskInterfaces, TaskSecrets, container_environment
+from emulation.wiring import (
+    AWS_ADDRESS,
+    AssumeRole,
+    Checks,
+    Images,
+    TaskInterfaces,
+    TaskSecrets,
+    container_environment,
+)
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +128,7 @@ class Cloud:
 
         logs = AwslogsDriver(api, self.clock)
         stack.push_async_callback(logs.close)
-        agent = TaskAgent(api, self.clock)
+        agent = TaskAgent(CredentialStore(self.clock, AssumeRole(api)))
         self._ecs = EcsEngine(
             api,
             self.clock,
@@ -135,15 +146,13 @@ class Cloud:
         for inside in (80, port):
             await network.announce(Destination(AWS_ADDRESS, inside, ("127.0.0.1" if host == "0.0.0.0" else host, port)))
 
-        router = Router(aws=aws, control=ControlApp(self), registry=Registry(ecr, api), metadata=agent.application)
+        router = Router(aws=aws, control=ControlApp(self), registry=Registry(ecr, api), metadata=MetadataApp(agent))
         await server.start(router)
         stack.push_async_callback(server.stop)  # the first thing to stop: nothing new comes in while the rest ends
         await loading
         self._every(_LIFECYCLE_EVERY, lambda: api.call(ecr.apply_lifecycle, self.clock.now()))
 
-    def _load(
-        self, api: ApiThread, aws: AwsApi, groups: SecurityGroupTable, network: Network, ecr: Ecr
-    ) -> None:
+    def _load(self, api: ApiThread, aws: AwsApi, groups: SecurityGroupTable, network: Network, ecr: Ecr) -> None:
         """On the API thread: binds moto, and says how each service's seam is put in place when it is first used."""
 
         def install_ec2() -> None:
@@ -168,9 +177,7 @@ class Cloud:
             logs_api.install(self.clock.now)
 
         lighten_import()
-        seams.install(
-            self.clock, {"ec2": install_ec2, "ecr": install_ecr, "ecs": install_ecs, "logs": install_logs}
-        )
+        seams.install(self.clock, {"ec2": install_ec2, "ecr": install_ecr, "ecs": install_ecs, "logs": install_logs})
         aws.load()
 
     def _make_runtime(self, images: Images, network: Network, folder: Path) -> Runtime:

@@ -30,7 +30,7 @@ class DataFolder:
 
 
 def claim(data_dir: Path | None) -> DataFolder:
-    """The user's folder, or, where that is None, a temporary one. Raises SunaboxError where it is in use or cannot be."""
+    """The user's folder, or, where that is None, a temporary one. Raises SunaboxError where it cannot be had."""
     if data_dir is None:
         sweep(Path(tempfile.gettempdir()))
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))
@@ -42,7 +42,9 @@ def claim(data_dir: Path | None) -> DataFolder:
             raise SunaboxError(f"Cannot keep data in {path}: {problem.strerror}. Pass another --data-dir.") from problem
     lock = _lock(path)
     if lock is None:
-        raise SunaboxError(f"{path} is in use by another Sunabox. Stop it (`sunabox down`), or pass another --data-dir.")
+        raise SunaboxError(
+            f"{path} is in use by another Sunabox. Stop it (`sunabox down`), or pass another --data-dir."
+        )
     return DataFolder(path, lock, temporary=data_dir is None)
 
 

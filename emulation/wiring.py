@@ -1,10 +1,17 @@
 """What ECS needs of the other services, made of them. Together with `cloud.py` the only place that knows everybody."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from ipaddress import IPv4Address
 
 from emulation.core.api_thread import ApiThread
+from emulation.ecs import secrets as secrets_of_ecs
+from emulation.ecs.agent import ADDRESS
+from emulation.ecs.credentials import Session, cannot_assume
 from emulation.ecs.record import Attachment, TaskRequest
+from emulation.errors import SunaboxError
+from emulation.images.reference import ImageReference, ecr_registry
+from emulation.images.source import ImageSource, ResolvedImage
 from emulation.network.base import Interface
 from emulation.network.network import Network
 
@@ -61,13 +68,69 @@ class Checks:
 
         ec2.resolve_task_network(account, region, subnets, security_groups)
 
-    def role(self, account: str, role_arn: str) -> None:
+    def role(self, role_arn: str) -> None:
         from emulation.sts import api as sts
 
-        sts.check_role(account, role_arn)
+        try:
+            sts.check_trust(role_arn, "ecs-tasks.amazonaws.com")
+        except sts.RoleNotAssumable as problem:
+            raise SunaboxError(cannot_assume(role_arn)) from problem
 
 
-AWS_ADDRESS = IPv4Address("169.254.170.2")
+class TaskSecrets:
+    """Parameter Store and Secrets Manager, asked on the API thread."""
+
+    def __init__(self, api: ApiThread) -> None:
+        self._api = api
+
+    async def resolve(self, secrets: tuple[tuple[str, str], ...], *, account: str, region: str) -> Mapping[str, str]:
+        if not secrets:
+            return {}
+
+        def resolve() -> Mapping[str, str]:
+            from emulation.secretsmanager.api import get_secret_value
+            from emulation.ssm.api import get_parameters
+
+            return secrets_of_ecs.resolve(
+                secrets,
+                account=account,
+                region=region,
+                get_parameters=get_parameters,
+                get_secret_value=get_secret_value,
+            )
+
+        return await self._api.call(resolve)
+
+
+class AssumeRole:
+    """Sessions of task roles, made on the API thread."""
+
+    def __init__(self, api: ApiThread) -> None:
+        self._api = api
+
+    async def __call__(
+        self, role_arn: str, session_name: str, *, region: str, duration: timedelta, now: datetime
+    ) -> Session:
+        def assume() -> Session:
+            from emulation.sts import api as sts
+
+            return sts.assume_role(role_arn, session_name, region=region, duration=duration, now=now)
+
+        return await self._api.call(assume)
+
+
+class Images:
+    """Where the runtime finds images: ECR for its names, the machine's local images for all others."""
+
+    def __init__(self, ecr: ImageSource, library: ImageSource) -> None:
+        self._ecr, self._library = ecr, library
+
+    async def resolve(self, reference: str, account: str) -> ResolvedImage:
+        of_ecr = ecr_registry(ImageReference.parse(reference)) is not None
+        return await (self._ecr if of_ecr else self._library).resolve(reference, account)
+
+
+AWS_ADDRESS = IPv4Address(ADDRESS)
 """Where the programs in a task reach the emulator: task metadata and credentials on port 80, the AWS API on its own."""
 
 

@@ -2,8 +2,8 @@
 
 moto's records are not safe to share between threads, so all that reads or writes them runs here, one call after the
 other: the gateway's requests, and the observing and recording halves of the reconcile loops. The event loop stays free
-for health checks, containers and clients meanwhile. Nothing that waits (for a container, a Lambda function, a stack) may
-run here.
+for health checks, containers and clients meanwhile. Nothing that waits (for a container, a Lambda function, a stack)
+may run here.
 """
 
 import asyncio

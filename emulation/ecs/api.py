@@ -1,7 +1,7 @@
 """The seam into moto's ECS: tasks of our own in the place of moto's, and what a real ECS refuses.
 
-moto keeps clusters, task definitions, attributes and settings. Its tasks, which are RUNNING at once and run nothing, are
-never made. All of this runs on the API thread.
+moto keeps clusters, task definitions, attributes and settings. Its tasks, which are RUNNING at once and run nothing,
+are never made. All of this runs on the API thread.
 """
 
 import uuid
@@ -16,7 +16,8 @@ from moto.ecs.responses import EC2ContainerServiceResponse
 
 from emulation.clock import Clock
 from emulation.core.api_thread import ApiThread
-from emulation.ecs import validation
+from emulation.ecs import secrets, validation
+from emulation.ecs.credentials import role_arn
 from emulation.ecs.engine import STOPPED_TASKS_ARE_SHOWN, EcsEngine
 from emulation.ecs.failures import EcsError, client_error, invalid_parameter
 from emulation.ecs.observation import Stop, TaskObserved, TaskStatus
@@ -29,7 +30,7 @@ _MAX_LISTED = 100
 class RunTaskChecks(Protocol):
     """What RunTask asks of other services, on the API thread. Raises SunaboxError in the words of ECS."""
 
-    def role(self, account: str, role_arn: str) -> None:
+    def role(self, role_arn: str) -> None:
         """IAM: the role exists and trusts ECS tasks."""
         ...
 
@@ -146,7 +147,8 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         launch_type, strategy = request.get("launchType"), request.get("capacityProviderStrategy")
         if launch_type and strategy:
             raise invalid_parameter(
-                "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again."
+                "Specifying both a launch type and capacity provider strategy is not supported. "
+                "Remove one and try again."
             )
         if not launch_type and not strategy:
             strategy = cluster.default_capacity_provider_strategy
@@ -155,11 +157,13 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         provider = strategy[0]["capacityProvider"]
         if provider not in ("FARGATE", "FARGATE_SPOT"):
             raise invalid_parameter(
-                f"The specified capacity provider '{provider}' was not found. Specify a valid name or ARN and try again."
+                f"The specified capacity provider '{provider}' was not found. "
+                "Specify a valid name or ARN and try again."
             )
         if provider not in (cluster.capacity_providers or ()):
             raise invalid_parameter(
-                "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the cluster. Associate the capacity provider with the cluster and try again."
+                "The specified capacity provider strategy cannot contain a capacity provider that is not associated "
+                "with the cluster. Associate the capacity provider with the cluster and try again."
             )
         return "FARGATE", provider
 
@@ -167,7 +171,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         for role in (request.execution_role_arn, request.task_role_arn):
             if role:
                 try:
-                    self.checks.role(request.account, role)
+                    self.checks.role(role_arn(role, account=request.account, partition=self.partition))
                 except SunaboxError as problem:
                     raise client_error(str(problem)) from problem
 
@@ -306,6 +310,12 @@ class EcsResponse(EC2ContainerServiceResponse):
 
     def register_task_definition(self) -> ActionResult:
         validation.check_definition(self.params)
+        for container in self.params["containerDefinitions"]:
+            pairs = [(secret["name"], secret["valueFrom"]) for secret in container.get("secrets") or ()]
+            try:
+                secrets.validate(pairs, account=self.current_account, region=self.region)
+            except SunaboxError as problem:
+                raise client_error(str(problem)) from problem
         for name, unit in (("cpu", "vCPU"), ("memory", "GB")):
             if self.params.get(name):
                 self.params[name] = validation.normalise_size(self.params[name], unit)

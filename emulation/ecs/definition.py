@@ -43,7 +43,7 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class ContainerDefinition:
-    """One container. `memory_mib` is the hard limit, `cpu_units` are 1/1024 of a vCPU. `secrets` are name and valueFrom."""
+    """One container. `memory_mib` is the hard limit, `cpu_units` are 1/1024 vCPU, `secrets` are name and valueFrom."""
 
     name: str
     image: str

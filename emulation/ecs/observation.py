@@ -68,10 +68,10 @@ class ContainerObserved:
 
 @dataclass(frozen=True, slots=True)
 class TaskObserved:
-    """`interface` and `preparation` (secrets, log streams, images) are DONE when they succeeded; `failure` says why not.
+    """`interface` and `preparation` (secrets, log streams, images) are DONE when they ended; `failure` says what failed.
 
-    `released` is DONE when the task's interface, processes and files are gone. `stopping_since` counts from the moment
-    in which the task began to stop.
+    `released` is DONE when the task's interface, processes and files are gone. Dependencies are waited for from
+    `prepared_at` on.
     """
 
     status: TaskStatus

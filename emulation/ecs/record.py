@@ -1,7 +1,6 @@
 """The task as the API knows it: what was asked for, and the last that was seen of it.
 
-What was asked for (`desired_status`, `stop`) is written on the API thread only, what was seen (`seen`) by the task's loop
-only, which replaces the whole frozen value, so that either side may read the other's at any time.
+What was asked for (`stop`) is written on the API thread only, what was seen (`seen`) by the task's loop only, which replaces the whole frozen value, so that either side may read the other's at any time.
 
 Source: Amazon ECS API reference, Task, Container, Attachment.
 """
@@ -19,7 +18,7 @@ OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 @dataclass(frozen=True)
 class TaskRequest:
-    """What RunTask was given, resolved. `definition` is the task definition's JSON; cpu and memory are AWS's strings."""
+    """What RunTask was given. `definition` is the task definition's JSON; `cpu` and `memory` are AWS's strings."""
 
     account: str
     region: str
@@ -41,6 +40,10 @@ class TaskRequest:
     assign_public_ip: bool = False
     cpu: str = ""
     memory: str = ""
+
+    @property
+    def partition(self) -> str:
+        return self.arn.split(":")[1]
 
     @property
     def family(self) -> str:
@@ -171,7 +174,7 @@ class TaskRecord:
             "image": container.image,
             "imageDigest": facts.image_digest,
             "runtimeId": facts.runtime_id,
-            "lastStatus": _container_status(observed, self.last_status),
+            "lastStatus": container_status(observed, self.last_status),
             "reason": observed.reason,
             "networkBindings": [],
             "networkInterfaces": [
@@ -189,14 +192,14 @@ class TaskRecord:
         return {name: value for name, value in shown.items() if value != ""}
 
 
-def _container_status(container: ContainerObserved, task: TaskStatus) -> str:
+def container_status(container: ContainerObserved, task: TaskStatus) -> str:
     if container.stopped or task is TaskStatus.STOPPED:
         return "STOPPED"
     return "RUNNING" if container.start is Progress.DONE else "PENDING"
 
 
 def _task_health(containers: tuple[ContainerDefinition, ...], observed: TaskObserved) -> Health:
-    """UNHEALTHY as soon as one essential container is, HEALTHY when all those that have a check are. Source: HealthCheck."""
+    """UNHEALTHY as soon as one essential container is, HEALTHY when all that have a check are. Source: HealthCheck."""
     checked = [
         observed.containers.get(c.name, ContainerObserved()).health
         for c in containers

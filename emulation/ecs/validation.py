@@ -232,7 +232,7 @@ UNSUPPORTED: Mapping[str, Callable[[Json], object]] = {
     "volumesFrom": lambda d: any(c.get("volumesFrom") for c in d["containerDefinitions"]),
     "GPUs": lambda d: any(c.get("resourceRequirements") for c in d["containerDefinitions"]),
 }
-"""What a task definition may ask for on AWS and a task cannot have here. RunTask refuses it rather than leave it out."""
+"""What a task may ask for on AWS and cannot have here. RunTask refuses it rather than leave it out."""
 
 
 def check_emulated(definition: Json) -> None:

@@ -9,7 +9,7 @@ _ACCOUNT = re.compile(r"\d{12}")
 
 
 def access_key(authorization: str, query: str) -> str:
-    """The access key id of a request, signed in its Authorization header or (presigned) in its query; '' for neither."""
+    """The access key id of a request, from its Authorization header or (presigned) its query; '' for neither."""
     for pattern in (_CREDENTIAL, _SIGNATURE_V2):
         if match := pattern.search(authorization):
             return match.group(1)

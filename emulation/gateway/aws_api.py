@@ -83,7 +83,7 @@ class AwsApi:
 
 def _is_page(answer: Answer) -> bool:
     """Whether moto's web framework answered itself: an HTML page that says 404 or 405."""
-    status, headers, content = answer
+    status, _, content = answer
     return status in (404, 405) and content.startswith(b"<!doctype html>")
 
 
@@ -100,7 +100,7 @@ _BOTO_NAMES = {
 
 
 def operation_name(service: str, environ: dict[str, Any], body: bytes) -> str:
-    """The operation that a request asks for: by its target header, its Action, or its method and path; '' if unknown."""
+    """The operation that a request asks for, by its target header, Action, or method and path; '' if unknown."""
     if target := environ.get("HTTP_X_AMZ_TARGET"):
         return str(target).rpartition(".")[2]
     if match := re.search(rb"(?:^|&)Action=(\w+)", body):

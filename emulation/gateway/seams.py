@@ -39,7 +39,7 @@ def prepare(service: str) -> None:
 
 
 def _bind_time(clock: Clock) -> None:
-    """moto takes its time from `moto.core.utils.utcnow`, which its modules import by name: its body is what we replace."""
+    """moto's modules import `moto.core.utils.utcnow` by name, so it is the body of that function that is replaced."""
     from moto.core import utils
 
     namespace: dict[str, Any] = vars(utils)
@@ -49,7 +49,7 @@ def _bind_time(clock: Clock) -> None:
 
 
 def _keep_no_instances() -> None:
-    """moto keeps every instance of every model until a reset, for its dashboard: a leak in a process that lives long."""
+    """moto keeps every instance of every model until a reset, for its dashboard: a leak in a process that lives on."""
     from moto.core import common_models
 
     def new(cls: type, *_args: object, **_kwargs: object) -> object:

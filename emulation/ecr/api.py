@@ -49,6 +49,10 @@ def install(ecr: Ecr) -> None:
     urls.url_paths = {"{0}/$": EcrResponse.dispatch}
 
 
+class Refused(ServiceException):
+    """moto finds the service whose error shapes apply by the module that an exception's class is in."""
+
+
 def _in_aws_words(function: Callable[P, T]) -> Callable[P, T]:
     """Turns our errors into those that moto writes into answers."""
 
@@ -57,9 +61,12 @@ def _in_aws_words(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return function(*args, **kwargs)
         except EcrError as error:
-            raise ServiceException(error.code, str(error)) from error
+            raise Refused(error.code, str(error)) from error
         except ImageError as error:
-            raise ServiceException("InvalidParameterException", str(error)) from error
+            raise Refused("InvalidParameterException", str(error)) from error
+        except OSError as error:
+            message = f"Sunabox's data folder cannot be used: {error}. Nothing was kept."
+            raise Refused("ServerException", message) from error
 
     return translated
 
@@ -319,7 +326,7 @@ class EcrBackend(models.ECRBackend):
                 f"Lifecycle policy preview does not exist for the repository with name '{repository_name}' "
                 f"in the registry with id '{self.account_id}'"
             )
-            raise ServiceException("LifecyclePolicyPreviewNotFoundException", message)
+            raise Refused("LifecyclePolicyPreviewNotFoundException", message)
         return self.previews[repository_name]
 
     def _evaluated(self, answer: dict[str, Any]) -> dict[str, Any]:
@@ -463,7 +470,7 @@ class EcrResponse(ECRResponse):
         token = self._get_param("nextToken") or "0"
         if not token.isdecimal():
             message = "Invalid parameter at 'nextToken' failed to satisfy constraint: 'Invalid token'"
-            raise ServiceException("InvalidParameterException", message)
+            raise Refused("InvalidParameterException", message)
         start = int(token)
         end = start + int(self._get_param("maxResults") or _MOST_RESULTS)
         rest = {"nextToken": str(end)} if end < len(items) else {}

@@ -51,7 +51,9 @@ class Server:
         self.images = EcrImages(self.ecr, self.api)
         self._registry = Registry(self.ecr, self.api)
         self._aws: Any = None
-        config = uvicorn.Config(self._serve, interface="asgi3", lifespan="off", ws="none", log_level="error", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._serve, interface="asgi3", lifespan="off", ws="none", log_level="error", timeout_graceful_shutdown=1
+        )
         self._uvicorn = uvicorn.Server(config)
         self.run(self.api.start())
         self.run(self.api.call(self._load_moto))

@@ -191,7 +191,9 @@ def test_a_manifest_comes_back_byte_for_byte(repository: Repository) -> None:
         answer = repository.request("GET", f"manifests/{reference}")
         assert (answer.content, answer.headers["Content-Type"]) == (image.manifest, OCI_MANIFEST)
         assert answer.headers["Docker-Content-Digest"] == digest
-        assert repository.request("HEAD", f"manifests/{reference}").headers["Content-Length"] == str(len(image.manifest))
+        assert repository.request("HEAD", f"manifests/{reference}").headers["Content-Length"] == str(
+            len(image.manifest)
+        )
     assert error_of(repository.request("GET", "manifests/v2"))[:2] == (404, "MANIFEST_UNKNOWN")
 
 

@@ -6,11 +6,10 @@ variables; Amazon ECS stopped tasks error messages, ResourceInitializationError.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from emulation.core.api_thread import ApiThread
 from emulation.errors import SunaboxError
 
 _PREFIX = "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed: "
@@ -197,20 +196,3 @@ def _go_text(value: Any) -> str:
         case list():
             return f"[{' '.join(_go_text(member) for member in value)}]"
     return str(value)
-
-
-class TaskSecrets:
-    """Where a task's loop asks for the values of its containers' secrets."""
-
-    def __init__(self, api: ApiThread, *, get_parameters: GetParameters, get_secret_value: GetSecretValue) -> None:
-        self._api = api
-        self._stores: dict[str, Callable[..., Any]] = {
-            "get_parameters": get_parameters,
-            "get_secret_value": get_secret_value,
-        }
-
-    async def resolve(self, secrets: tuple[Secret, ...], *, account: str, region: str) -> Mapping[str, str]:
-        """The values by name. Raises SecretsError, whose message is the task's stoppedReason."""
-        if not secrets:
-            return {}
-        return await self._api.call(resolve, secrets, account=account, region=region, **self._stores)

@@ -10,7 +10,6 @@ of GetLogEvents, retention, the messages of missing streams, and which events of
 import itertools
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from moto.logs.exceptions import InvalidParameterException, LogsClientError, Res
 from moto.logs.models import LogGroup, LogsBackend, LogStream, SubscriptionFilter, logs_backends
 from moto.logs.responses import LogsResponse
 
+from emulation.logs.batch import Batch, LogsApiError
 from emulation.logs.events import Event, EventLog, InvalidToken, StreamPage, read_group, read_stream
 from emulation.logs.lines import EVENT_OVERHEAD_BYTES, MAXIMUM_MESSAGE_BYTES
 from emulation.logs.patterns import InvalidFilterPattern, Matcher, compile_pattern
@@ -55,26 +55,6 @@ def install(now: Callable[[], datetime]) -> None:
 
 def _now_ms() -> int:
     return int(_now().timestamp() * 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What the driver has to write to one stream: (timestamp in ms, message) in the order of the timestamps."""
-
-    account: str
-    region: str
-    group: str
-    stream: str
-    events: Sequence[tuple[int, str]]
-
-
-class LogsApiError(Exception):
-    """An error that the API would have answered, by its code and message."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.code = code
-        self.detail = message
 
 
 def open_stream(account: str, region: str, group: str, stream: str, *, create_group: bool) -> None:

@@ -15,12 +15,12 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from emulation.clock import Clock, monotonic, real_sleep
 from emulation.core.api_thread import ApiThread
 from emulation.errors import SunaboxError
-from emulation.logs import api as logs_api
+from emulation.logs.batch import Batch, LogsApiError
 from emulation.logs.lines import EVENT_OVERHEAD_BYTES, LineSplitter, MultilineJoiner
 from emulation.logs.options import DEFAULT_MODE, InvalidLogOptions, LogOptions, Mode, parse
 from emulation.runtime.base import Line, Stream
@@ -156,7 +156,7 @@ class LogStream:
             taken.append(event)
         return taken
 
-    def stored(self, events: list[tuple[int, str]], failure: logs_api.LogsApiError | None) -> None:
+    def stored(self, events: list[tuple[int, str]], failure: LogsApiError | None) -> None:
         """For the writer: these are out of its hands, for better or worse."""
         self._pending_bytes -= sum(_size(message) for _, message in events)
         if failure is not None:
@@ -213,15 +213,28 @@ class _Writer:
             taken.append((stream, stream.take(share, share_bytes)))
             if stream.has_pending:
                 self._waiting[stream] = None
-        batches = [logs_api.Batch(s.account, s.region, s.group, s.name, events) for s, events in taken]
-        failures: list[logs_api.LogsApiError | None]
+        batches = [Batch(s.account, s.region, s.group, s.name, events) for s, events in taken]
+        failures: list[LogsApiError | None]
         try:
-            failures = await self._api.call(logs_api.append, batches)
+            failures = await self._api.call(_append, batches)
         except Exception as error:
             log.exception("Storing log events failed")
-            failures = [logs_api.LogsApiError("InternalFailure", str(error))] * len(taken)
+            failures = [LogsApiError("InternalFailure", str(error))] * len(taken)
         for (stream, events), failure in zip(taken, failures, strict=True):
             stream.stored(events, failure)
+
+
+def _open_stream(account: str, region: str, group: str, stream: str, create_group: bool) -> None:
+    """On the API thread. moto's CloudWatch Logs is loaded when the first container logs to it."""
+    from emulation.logs import api
+
+    api.open_stream(account, region, group, stream, create_group=create_group)
+
+
+def _append(batches: Sequence[Batch]) -> list[LogsApiError | None]:
+    from emulation.logs import api
+
+    return api.append(batches)
 
 
 def _stop_reason(problem: str, fargate: bool) -> str:
@@ -270,15 +283,13 @@ class AwslogsDriver:
             raise LogDriverError(_stop_reason(str(error), fargate)) from error
         name = chosen.stream_name(container_name, task_id, container_id or f"{task_id}-{container_name}")
         try:
-            await self._api.call(
-                logs_api.open_stream, account, chosen.region, chosen.group, name, create_group=chosen.create_group
-            )
-        except logs_api.LogsApiError as error:
+            await self._api.call(_open_stream, account, chosen.region, chosen.group, name, chosen.create_group)
+        except LogsApiError as error:
             retried = "create stream has been retried 1 times: " if fargate else ""
             raise LogDriverError(_stop_reason(f"{retried}{self._docker_words(error)}", fargate)) from error
         return LogStream(self._writer, self._clock, account, chosen, name)
 
-    def _docker_words(self, error: logs_api.LogsApiError) -> str:
+    def _docker_words(self, error: LogsApiError) -> str:
         operation = "failed to create Cloudwatch log stream: operation error CloudWatch Logs: CreateLogStream"
         if error.code == "UnknownRegion":
             return f"{operation}, https response error StatusCode: 0, RequestID: , dial tcp: {error.detail}"

@@ -8,6 +8,7 @@ from botocore.exceptions import ClientError
 
 from emulation.clock import VirtualClock, monotonic
 from emulation.logs import api as logs_api
+from emulation.logs.batch import Batch
 
 REGION = "eu-central-1"
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -220,7 +221,7 @@ def test_polling_a_group_of_100000_events_stays_quick(client: Any, service: Any,
     service.run(service.api.call(logs_api.open_stream, account, REGION, "/ecs/web", "b", create_group=True))
     lines = [(MS + n, f"line {n}") for n in range(50_000)]
     begin = monotonic()
-    batches = [logs_api.Batch(account, REGION, "/ecs/web", stream, lines) for stream in ("a", "b")]
+    batches = [Batch(account, REGION, "/ecs/web", stream, lines) for stream in ("a", "b")]
     assert service.run(service.api.call(logs_api.append, batches)) == [None, None]
     assert monotonic() - begin < 3
     seen, token = [], {}

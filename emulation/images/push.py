@@ -165,9 +165,10 @@ class _Registry:
             return
         code, message = _error(response)
         if response.status in (401, 403):
+            reason = " ".join(filter(None, (str(response.status), message or code)))
             raise ImageError(
-                f"the registry {self._host} refuses access to {self._reference.repository} ({response.status} "
-                f"{message or code}): give the user AWS and the password of `aws ecr get-login-password`"
+                f"the registry {self._host} refuses access to {self._reference.repository} ({reason}): "
+                "give the user AWS and the password of `aws ecr get-login-password`"
             )
         if code == "NAME_UNKNOWN":
             raise ImageNotFound(f"the repository {self._reference.repository} does not exist: {self._creation()}")

@@ -7,9 +7,9 @@ alone.
 Source: Amazon ECR API Reference.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import wraps
 from typing import Any, ClassVar, ParamSpec, TypeVar
 
@@ -24,13 +24,12 @@ from moto.ecr.exceptions import (
 )
 from moto.ecr.responses import ECRResponse
 
-from emulation.ecr import layers_api, lifecycle_api, tokens
-from emulation.ecr.deletion import delete_images
+from emulation.ecr import images_api, layers_api, lifecycle_api, tokens
 from emulation.ecr.errors import EcrError
 from emulation.ecr.errors import ImageNotFound as NoSuchImage
 from emulation.ecr.lifecycle import parse_policy
 from emulation.ecr.manifest import read_pushed
-from emulation.ecr.records import ImageRecord, RepositoryRecord
+from emulation.ecr.records import RepositoryRecord
 from emulation.ecr.service import Ecr
 from emulation.errors import ImageError
 from emulation.images.reference import EcrName
@@ -114,7 +113,7 @@ class EcrBackend(models.ECRBackend):
     def delete_repository(
         self, repository_name: str, registry_id: str | None = None, force: bool = False
     ) -> models.Repository:
-        record = self._record(repository_name, registry_id)
+        record = self.record(repository_name, registry_id)
         if record.images and not force:
             raise RepositoryNotEmptyException(repository_name, self.account_id)
         self.previews.pop(repository_name, None)
@@ -163,7 +162,7 @@ class EcrBackend(models.ECRBackend):
         image_manifest_mediatype: str | None = None,
         digest: str | None = None,
     ) -> RegistryImage:
-        record = self._record(repository_name)
+        record = self.record(repository_name)
         manifest = read_pushed(image_manifest.encode(), image_manifest_mediatype or "")
         self.ecr.push(record.name, manifest, tag=image_tag or "", digest=digest or "", again=False)
         return self._found(record.name, manifest.digest, manifest.media_type, manifest.body, image_tag)
@@ -172,14 +171,14 @@ class EcrBackend(models.ECRBackend):
     def batch_get_image(
         self, repository_name: str, registry_id: str | None = None, image_ids: list[dict[str, Any]] | None = None
     ) -> dict[str, Any]:
-        record = self._record(repository_name, registry_id)
+        record = self.record(repository_name, registry_id)
         images, failures = [], []
         for image_id in image_ids or []:
             digest, tag = image_id.get("imageDigest", ""), image_id.get("imageTag", "")
             try:
                 image, body = self.ecr.pull(record.name, digest=digest, tag=tag)
             except (NoSuchImage, FileNotFoundError):
-                failures.append(_failure(image_id, "ImageNotFound", "Requested image not found"))
+                failures.append(images_api.failure(image_id, "ImageNotFound", "Requested image not found"))
             else:
                 images.append(self._found(record.name, image.digest, image.media_type, body, tag or None))
         return {"images": images, "failures": failures}
@@ -188,56 +187,16 @@ class EcrBackend(models.ECRBackend):
     def batch_delete_image(
         self, repository_name: str, registry_id: str | None = None, image_ids: list[dict[str, str]] | None = None
     ) -> dict[str, Any]:
-        record = self._record(repository_name, registry_id)
-        deleted, failures = delete_images(self.ecr.store, record, image_ids or [])
-        return {"imageIds": deleted, "failures": [_failure(*failure) for failure in failures]}
-
-    @_in_aws_words
-    def image_details(self, repository_name: str, registry_id: str | None, image_ids: Any, tag_status: str) -> Any:
-        """DescribeImages: all images, or those asked for, as ImageDetail."""
-        record = self._record(repository_name, registry_id)
-        found: Iterable[ImageRecord] = record.images.values()
-        if image_ids:
-            wanted = [record.find(digest=i.get("imageDigest", ""), tag=i.get("imageTag", "")) for i in image_ids]
-            found = {image.digest: image for image in wanted}.values()
-        return [_detail(record, image) for image in found if _has_status(record, image, tag_status)]
-
-    @_in_aws_words
-    def image_ids(self, repository_name: str, registry_id: str | None, tag_status: str) -> list[dict[str, str]]:
-        """ListImages: one entry for each tag, and one for each image without."""
-        record = self._record(repository_name, registry_id)
-        found = [image for image in record.images.values() if _has_status(record, image, tag_status)]
-        return [
-            {"imageDigest": image.digest, **({"imageTag": tag} if tag else {})}
-            for image in found
-            for tag in record.tags_of(image.digest) or [""]
-        ]
-
-    @_in_aws_words
-    def image_referrers(
-        self, repository_name: str, registry_id: str | None, digest: str, artifact_types: list[str]
-    ) -> list[dict[str, Any]]:
-        record = self._record(repository_name, registry_id)
-        record.find(digest=digest)
-        return [
-            {
-                "digest": image.digest,
-                "mediaType": image.media_type,
-                "artifactType": image.artifact_type,
-                "size": image.manifest_size,
-                "annotations": dict(image.annotations),
-                "artifactStatus": "ACTIVE",
-            }
-            for image in record.referrers(digest)
-            if not artifact_types or image.artifact_type in artifact_types
-        ]
+        record = self.record(repository_name, registry_id)
+        return images_api.delete(self.ecr.store, record, image_ids or [])
 
     def start_image_scan(self, *_: Any, **__: Any) -> Any:
         raise NotImplementedError("no image is ever scanned")
 
+    @_in_aws_words
     def describe_image_scan_findings(self, registry_id: str, repository_name: str, image_id: dict[str, Any]) -> Any:
         digest, tag = image_id.get("imageDigest", ""), image_id.get("imageTag", "")
-        self.image_details(repository_name, registry_id, [image_id], "ANY")
+        self.record(repository_name, registry_id).find(digest=digest, tag=tag)
         shown = f"{{imageDigest:'{digest or 'null'}', imageTag:'{tag or 'null'}'}}"
         raise ScanNotFoundException(shown, repository_name, self.account_id)
 
@@ -245,7 +204,7 @@ class EcrBackend(models.ECRBackend):
 
     @_in_aws_words
     def initiate_layer_upload(self, repository_name: str, registry_id: str | None = None) -> dict[str, Any]:
-        return layers_api.initiate(self.ecr, self._record(repository_name, registry_id).name)
+        return layers_api.initiate(self.ecr, self.record(repository_name, registry_id).name)
 
     @_in_aws_words
     def upload_layer_part(
@@ -257,7 +216,7 @@ class EcrBackend(models.ECRBackend):
         layer_part_blob: bytes,
         registry_id: str | None = None,
     ) -> dict[str, Any]:
-        name = self._record(repository_name, registry_id).name
+        name = self.record(repository_name, registry_id).name
         data = layer_part_blob or b""
         received, accepted = layers_api.upload_part(self.ecr, name, upload_id, part_first_byte, part_last_byte, data)
         if not accepted:
@@ -273,7 +232,7 @@ class EcrBackend(models.ECRBackend):
     def complete_layer_upload(
         self, repository_name: str, upload_id: str, layer_digests: list[str], registry_id: str | None = None
     ) -> dict[str, Any]:
-        name = self._record(repository_name, registry_id).name
+        name = self.record(repository_name, registry_id).name
         digest = layers_api.complete(self.ecr, name, upload_id, layer_digests)
         return {
             "registryId": self.account_id,
@@ -286,11 +245,7 @@ class EcrBackend(models.ECRBackend):
     def batch_check_layer_availability(
         self, repository_name: str, layer_digests: list[str], registry_id: str | None = None
     ) -> dict[str, Any]:
-        return layers_api.availability(self.ecr, self._record(repository_name, registry_id).name, layer_digests)
-
-    @_in_aws_words
-    def download_url(self, repository_name: str, registry_id: str | None, digest: str) -> str:
-        return layers_api.download_url(self.ecr, self._record(repository_name, registry_id).name, digest)
+        return layers_api.availability(self.ecr, self.record(repository_name, registry_id).name, layer_digests)
 
     # --- Lifecycle policies
 
@@ -312,7 +267,7 @@ class EcrBackend(models.ECRBackend):
 
     @_in_aws_words
     def start_lifecycle_policy_preview(self, repository_name: str, registry_id: str | None, text: str | None) -> Any:
-        record = self._record(repository_name, registry_id)
+        record = self.record(repository_name, registry_id)
         text = text or record.settings.get("lifecyclePolicyText")
         if not text:
             raise LifecyclePolicyNotFoundException(repository_name, self.account_id)
@@ -320,7 +275,7 @@ class EcrBackend(models.ECRBackend):
         return {**self._ids(repository_name), "lifecyclePolicyText": text, "status": "IN_PROGRESS"}
 
     def lifecycle_policy_preview(self, repository_name: str, registry_id: str | None) -> lifecycle_api.Preview:
-        self._record(repository_name, registry_id)
+        self.record(repository_name, registry_id)
         if repository_name not in self.previews:
             message = (
                 f"Lifecycle policy preview does not exist for the repository with name '{repository_name}' "
@@ -330,7 +285,7 @@ class EcrBackend(models.ECRBackend):
         return self.previews[repository_name]
 
     def _evaluated(self, answer: dict[str, Any]) -> dict[str, Any]:
-        record = self._record(answer["repositoryName"])
+        record = self.record(answer["repositoryName"])
         evaluated = record.settings.get("lifecycleEvaluatedAt")
         del answer["lastEvaluatedAt"]
         return {**answer, "lastEvaluatedAt": datetime.fromisoformat(evaluated)} if evaluated else answer
@@ -343,7 +298,7 @@ class EcrBackend(models.ECRBackend):
     def _ids(self, repository_name: str) -> dict[str, str]:
         return {"registryId": self.account_id, "repositoryName": repository_name}
 
-    def _record(self, repository_name: str, registry_id: str | None = None) -> RepositoryRecord:
+    def record(self, repository_name: str, registry_id: str | None = None) -> RepositoryRecord:
         self._get_repository(repository_name, registry_id)
         return self.ecr.store.repository(self._name(repository_name))
 
@@ -405,19 +360,20 @@ class EcrResponse(ECRResponse):
         )
         return ActionResult(self._page("repositories", found))
 
+    @_in_aws_words
     def list_images(self) -> ActionResult:
-        return ActionResult(self._page("imageIds", self.ecr_backend.image_ids(*self._repository(), self._tag_status())))
+        return ActionResult(self._page("imageIds", images_api.ids(self._record(), self._tag_status())))
 
+    @_in_aws_words
     def describe_images(self) -> ActionResult:
-        image_ids = self._get_param("imageIds")
-        found = self.ecr_backend.image_details(*self._repository(), image_ids, self._tag_status())
+        found = images_api.details(self._record(), self._get_param("imageIds"), self._tag_status())
         return ActionResult(self._page("imageDetails", found))
 
+    @_in_aws_words
     def list_image_referrers(self) -> ActionResult:
         digest = self._get_param("subjectId")["imageDigest"]
         artifact_types = self._get_param("filter", {}).get("artifactTypes", [])
-        found = self.ecr_backend.image_referrers(*self._repository(), digest, artifact_types)
-        return ActionResult(self._page("referrers", found))
+        return ActionResult(self._page("referrers", images_api.referrers(self._record(), digest, artifact_types)))
 
     def get_authorization_token(self) -> ActionResult:
         ecr = self.ecr_backend.ecr
@@ -435,9 +391,10 @@ class EcrResponse(ECRResponse):
         ]
         return ActionResult({"authorizationData": answers})
 
+    @_in_aws_words
     def get_download_url_for_layer(self) -> ActionResult:  # type: ignore[override]  # moto's only raises
         digest = self._get_param("layerDigest")
-        url = self.ecr_backend.download_url(*self._repository(), digest)
+        url = layers_api.download_url(self.ecr_backend.ecr, self._record().name, digest)
         return ActionResult({"downloadUrl": url, "layerDigest": digest})
 
     def start_lifecycle_policy_preview(self) -> ActionResult:
@@ -462,6 +419,9 @@ class EcrResponse(ECRResponse):
     def _repository(self) -> tuple[str, str | None]:
         return self._get_param("repositoryName"), self._get_param("registryId")
 
+    def _record(self) -> RepositoryRecord:
+        return self.ecr_backend.record(*self._repository())
+
     def _tag_status(self) -> str:
         return str(self._get_param("filter", {}).get("tagStatus", "ANY"))
 
@@ -475,28 +435,3 @@ class EcrResponse(ECRResponse):
         end = start + int(self._get_param("maxResults") or _MOST_RESULTS)
         rest = {"nextToken": str(end)} if end < len(items) else {}
         return {key: items[start:end], **rest}
-
-
-def _failure(image_id: dict[str, str], code: str, reason: str) -> dict[str, Any]:
-    return {"imageId": image_id, "failureCode": code, "failureReason": reason}
-
-
-def _has_status(record: RepositoryRecord, image: ImageRecord, tag_status: str) -> bool:
-    return tag_status == "ANY" or (tag_status == "TAGGED") == bool(record.tags_of(image.digest))
-
-
-def _detail(record: RepositoryRecord, image: ImageRecord) -> dict[str, Any]:
-    detail = {
-        "registryId": record.name.account,
-        "repositoryName": record.name.repository,
-        "imageDigest": image.digest,
-        "imageTags": record.tags_of(image.digest),
-        "imageSizeInBytes": image.size_in_bytes,
-        "imagePushedAt": image.pushed_at.astimezone(UTC),
-        "imageManifestMediaType": image.media_type,
-        "artifactMediaType": image.artifact_type,
-        "lastRecordedPullTime": image.pulled_at,
-        "subjectManifestDigest": image.subject,
-        "imageStatus": "ACTIVE",
-    }
-    return {key: value for key, value in detail.items() if value not in (None, "", [])}

@@ -11,6 +11,7 @@ import re
 from urllib.parse import quote
 
 from emulation.core.api_thread import ApiThread
+from emulation.ecr.errors import UploadNotFound
 from emulation.ecr.http import FilePart, RegistryError, Reply, Request, parse_range
 from emulation.ecr.routing import Addressed, Naming
 from emulation.ecr.service import Ecr
@@ -88,6 +89,8 @@ class BlobRoutes:
         try:
             async for chunk in request.chunks():
                 await asyncio.to_thread(upload.write, chunk)
+        except FileNotFoundError:  # its repository was deleted meanwhile
+            raise UploadNotFound(upload.name, upload.id) from None
         except BaseException:  # whatever it is, cancellation too: nothing of a body that broke off may stay
             self._uploads.drop(upload)
             raise

@@ -42,6 +42,10 @@ def read_pushed(body: bytes, content_type: str = "") -> PushedManifest:
     if len(body) > LARGEST_MANIFEST:
         raise ManifestInvalid(f"it is larger than {LARGEST_MANIFEST} bytes")
     try:
+        body.decode()  # JSON may be UTF-16 too, which no client can be given as text
+    except UnicodeDecodeError as error:
+        raise ManifestInvalid("it is not UTF-8") from error
+    try:
         manifest = parse_manifest(body)
         document: dict[str, Any] = json.loads(body)
         subject = _digest(document.get("subject"))

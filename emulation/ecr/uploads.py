@@ -83,11 +83,16 @@ class Uploads:
             upload.writing.release()
 
     def finish(self, upload: Upload, digest: str) -> None:
-        """Makes it a blob; it is no upload any more then, or where it lied. Raises LayerDigestMismatch, OSError."""
+        """Makes it a blob; it is no upload any more then, or where it lied.
+
+        Raises LayerDigestMismatch, UploadNotFound where it was dropped meanwhile, OSError.
+        """
         try:
             self._blobs.adopt(upload.path, digest)
         except ImageError as error:
             raise LayerDigestMismatch(str(error)) from error
+        except FileNotFoundError:
+            raise UploadNotFound(upload.name, upload.id) from None
         finally:
             self.drop(upload)
 

@@ -9,6 +9,7 @@ import socket
 import tarfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -44,7 +45,7 @@ class Server:
         self._thread = threading.Thread(target=self._loop.run_forever, name="ecr-test-loop")
         self._thread.start()
         listener = socket.create_server(("127.0.0.1", 0))
-        self.address = "127.0.0.1:%d" % listener.getsockname()[1]
+        self.address = f"127.0.0.1:{listener.getsockname()[1]}"
         self.api = ApiThread()
         self.clock = VirtualClock()
         self.ecr = Ecr(EcrStore(folder), self.clock, self.address)
@@ -70,6 +71,10 @@ class Server:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
+        """Runs a loop of the emulation beside the server until it is cancelled."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def on_api_thread(self, function: Callable[..., T], *args: Any) -> T:
         return self.run(self.api.call(function, *args))

@@ -167,6 +167,7 @@ def test_a_manifest_that_names_missing_blobs_is_refused(server: Server, reposito
         (b"[" * 100_000, OCI_MANIFEST, "MANIFEST_INVALID"),
         (b'{"schemaVersion": 1}', "application/vnd.docker.distribution.manifest.v1+json", "MANIFEST_INVALID"),
         (sample_image().manifest, OCI_INDEX, "MANIFEST_INVALID"),
+        (sample_image().manifest.decode().encode("utf-16"), OCI_MANIFEST, "MANIFEST_INVALID"),
         (b" " * (5 << 20), OCI_MANIFEST, "MANIFEST_INVALID"),
     ],
 )
@@ -318,3 +319,29 @@ def test_a_second_writer_of_an_upload_is_refused(server: Server, repository: Rep
     assert connection.getresponse().status == 202
     connection.close()
     assert repository.request("PUT", f"{upload}?digest={digest_of(DATA)}").status_code == 201
+
+
+def test_an_upload_into_a_repository_that_is_deleted_meanwhile_is_refused(
+    server: Server, repository: Repository
+) -> None:
+    """The rest of the body gets BLOB_UPLOAD_UNKNOWN, and nothing of it stays."""
+    upload = repository.request("POST", "blobs/uploads/").headers["Location"]
+    connection = http.client.HTTPConnection(server.address)
+    connection.putrequest("PATCH", upload)
+    connection.putheader("Content-Length", str(len(DATA)))
+    connection.endheaders()
+    connection.send(DATA[:1000])
+    server.aws().delete_repository(repositoryName="app", force=True)
+    connection.send(DATA[1000:])
+    assert connection.getresponse().status == 404
+    connection.close()
+    assert files_of(server) == []
+
+
+def test_a_body_without_a_length_is_streamed(repository: Repository) -> None:
+    """docker sends layers in one PATCH with chunked transfer encoding, and finishes with an empty PUT."""
+    upload = repository.request("POST", "blobs/uploads/").headers["Location"]
+    pieces = (DATA[start : start + 5000] for start in range(0, len(DATA), 5000))
+    assert repository.request("PATCH", upload, data=pieces).status_code == 202
+    done = repository.request("PUT", f"{upload}?digest={digest_of(DATA)}")
+    assert repository.request("GET", done.headers["Location"]).content == DATA

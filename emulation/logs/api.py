@@ -9,8 +9,10 @@ of GetLogEvents, retention, the messages of missing streams, and which events of
 
 import itertools
 import json
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from moto.core.utils import unix_time_millis
@@ -31,6 +33,8 @@ _RETENTION_DAYS = (
     *(1096, 1827, 2192, 2557, 2922, 3288, 3653),
 )
 _MILLISECOND = timedelta(milliseconds=1)
+
+log = logging.getLogger(__name__)
 
 _sequence = itertools.count(1)
 
@@ -112,7 +116,10 @@ class EventLogStream(LogStream):
         self.log.append(records)
         self.upload_sequence_token += 1
         for subscription in self.log_group.subscription_filters.values():
-            self._deliver(subscription, records)
+            try:
+                self._deliver(subscription, records)
+            except Exception:  # whatever the destination does, the events are stored
+                log.exception("Subscription filter %s could not deliver", subscription.name)
 
     def _deliver(self, subscription: SubscriptionFilter, events: list[Event]) -> None:
         matches = compile_pattern(subscription.filter_pattern)
@@ -235,7 +242,8 @@ class EventLogsBackend(LogsBackend):
     ) -> tuple[str, dict[str, Any]]:
         group = self._find_log_group(log_group_name=log_group_name)
         stream = group.stream(log_stream_name)
-        _check_batch(log_events)
+        # moto's own services come here too (Lambda, flow logs), and are less strict than clients have to be.
+        log_events = sorted((event for event in log_events if event["message"]), key=itemgetter("timestamp"))
         now = _now_ms()
         oldest = now - timedelta(days=14) // _MILLISECOND
         newest = now + timedelta(hours=2) // _MILLISECOND
@@ -292,6 +300,11 @@ class EventLogsResponse(LogsResponse):
                 parameter="limit", value=limit, constraint=f"Member must have value {bound}"
             )
         return limit
+
+    def put_log_events(self) -> str:
+        self._group.stream(self._get_param("logStreamName"))
+        _check_batch(self._get_param("logEvents"))
+        return super().put_log_events()
 
     def get_log_events(self) -> str:
         stream = self._group.stream(self._get_param("logStreamName"))

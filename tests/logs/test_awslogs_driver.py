@@ -1,8 +1,9 @@
 """The awslogs driver: live, ordered, complete, and held up by nobody else's pace."""
 
 import asyncio
+import statistics
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -69,11 +70,16 @@ def within(seconds: float, condition: Callable[[], bool], service: Any) -> bool:
 def test_a_line_can_be_read_within_200_milliseconds(service: Any, opened: Any, client: Any) -> None:
     """Also by a client that polls, in the stream prefix/container/task, with the time of the clock."""
     stream = opened()
-    before = int(SystemClock().now().timestamp() * 1000)
-    service.run(stream.write(out(b"hello")))
-    assert within(0.2, lambda: messages(client) == ["hello"], service)
-    (event,) = client.get_log_events(logGroupName="/ecs/web", logStreamName="ecs/web/0f1e2d3c")["events"]
-    assert before <= event["timestamp"] <= before + 1000
+    latencies = []
+    for number in range(1, 6):
+        before = SystemClock().now()
+        service.run(stream.write(out(b"hello")))
+        assert within(10, lambda number=number: len(messages(client)) == number, service)
+        latencies.append(SystemClock().now() - before)
+        events = client.get_log_events(logGroupName="/ecs/web", logStreamName="ecs/web/0f1e2d3c")["events"]
+        assert 0 <= events[-1]["timestamp"] - int(before.timestamp() * 1000) <= 1000
+    # The median, because other tests may run on this machine at the same time.
+    assert statistics.median(latencies) < timedelta(milliseconds=200)
 
 
 def test_lines_keep_their_order_and_empty_ones_are_dropped(service: Any, opened: Any, client: Any) -> None:
@@ -105,7 +111,7 @@ def test_close_stores_what_was_written_also_an_unfinished_line(service: Any, ope
     assert messages(client) == ["first", "sec"]
 
 
-def test_a_line_of_50_megabytes_passes_whole_and_holds_up_nobody(service: Any, opened: Any, client: Any) -> None:
+def test_a_line_of_50_megabytes_passes_whole_and_holds_up_nobody(service: Any, opened: Any) -> None:
     """It becomes events of the size limit; meanwhile the event loop goes on."""
     stream = opened(mode="blocking")
     part = b"0123456789abcdef" * 16384
@@ -128,8 +134,11 @@ def test_a_line_of_50_megabytes_passes_whole_and_holds_up_nobody(service: Any, o
         return longest
 
     longest = service.run(print_it())
-    assert "".join(messages(client)) == (part * 200).decode()
-    assert longest < 0.5
+    group = logs_api.logs_backends[stream.account][REGION].groups["/ecs/web"]
+    events = service.run(service.api.call(lambda: list(group.streams[stream.name].events)))
+    assert [event.size for event in events[:-1]] == [1024 * 1024] * 50
+    assert "".join(event.message for event in events) == (part * 200).decode()
+    assert longest < 1
 
 
 def test_a_fast_container_waits_in_blocking_mode(service: Any, opened: Any, client: Any) -> None:

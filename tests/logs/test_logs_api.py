@@ -251,3 +251,37 @@ def test_groups_made_by_other_services_keep_events_too(service: Any, account: st
         return isinstance(backend.groups["/aws/lambda/f"], logs_api.EventLogGroup)
 
     assert service.run(service.api.call(make))
+
+
+def test_a_subscription_that_fails_does_not_lose_events(
+    service: Any, client: Any, group: str, account: str, time: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The events are stored, and the log says what failed."""
+
+    def subscribe() -> None:
+        backend = logs_api.logs_backends[account][REGION]
+        nowhere = f"arn:aws:logs:{REGION}:{account}:log-group:/gone:*"
+        backend.groups[group].put_subscription_filter("all", "", nowhere, "")
+
+    service.run(service.api.call(subscribe))
+    put(client, "a", (0, "kept"))
+    assert [event["message"] for event in client.filter_log_events(logGroupName=group)["events"]] == ["kept"]
+    assert "Subscription filter all could not deliver" in caplog.text
+
+
+def test_a_subscription_gets_the_events_that_match(
+    service: Any, client: Any, group: str, account: str, time: VirtualClock
+) -> None:
+    """Only those that its pattern selects."""
+    client.create_log_group(logGroupName="/errors")
+    client.create_log_stream(logGroupName="/errors", logStreamName="a")
+
+    def subscribe() -> None:
+        backend = logs_api.logs_backends[account][REGION]
+        destination = f"arn:aws:logs:{REGION}:{account}:log-group:/errors:*"
+        backend.groups[group].put_subscription_filter("errors", "ERROR", destination, "")
+
+    service.run(service.api.call(subscribe))
+    put(client, "a", (0, "ERROR one"), (1, "fine"), (2, "ERROR two"))
+    errors = client.filter_log_events(logGroupName="/errors")["events"]
+    assert [event["message"] for event in errors] == ["ERROR one", "ERROR two"]

@@ -2,10 +2,9 @@
 
 import logging
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from emulation.clock import Clock
-from emulation.core.api_thread import ApiThread
 from emulation.ecr.errors import EcrError
 from emulation.ecr.lifecycle import Candidate, Expiration, Policy, parse_policy, plan_expirations
 from emulation.ecr.manifest import PushedManifest
@@ -16,12 +15,10 @@ from emulation.images.reference import EcrName
 
 log = logging.getLogger(__name__)
 
-_LIFECYCLE_INTERVAL = timedelta(hours=1)
-
 
 @dataclass
 class Ecr:
-    """`address` is the gateway's host:port, as clients of this machine reach it. Methods: on the API thread."""
+    """`address` is the gateway's host:port, as clients of this machine reach it. All methods: on the API thread."""
 
     store: EcrStore
     clock: Clock
@@ -60,20 +57,13 @@ class Ecr:
         self.store.delete(name)
 
     def apply_lifecycle(self, now: datetime) -> dict[EcrName, list[Expiration]]:
-        """Expires what the lifecycle policies of all repositories say, and collects what unfinished pushes left."""
+        """Expires what the lifecycle policies of all repositories say, and collects what unfinished pushes left.
+
+        To be called every hour of the clock.
+        """
         expired = {record.name: self._expire(record, now) for record in self.store.repositories()}
         self.store.sweep()
         return {name: expirations for name, expirations in expired.items() if expirations}
-
-    async def run_lifecycle(self, api: ApiThread) -> None:
-        """Applies the lifecycle policies every hour, until it is cancelled. On the event loop."""
-        while True:
-            await self.clock.sleep(_LIFECYCLE_INTERVAL)
-            with self.clock.working("ECR's lifecycle policies"):
-                try:
-                    await api.call(self.apply_lifecycle, self.clock.now())
-                except OSError as error:
-                    log.error("ECR's lifecycle policies could not be applied: %s", error)
 
     def _expire(self, record: RepositoryRecord, now: datetime) -> list[Expiration]:
         text = record.settings.get("lifecyclePolicyText")

@@ -9,7 +9,6 @@ import socket
 import tarfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -71,10 +70,6 @@ class Server:
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
-
-    def start(self, coroutine: Coroutine[Any, Any, None]) -> Future[None]:
-        """Runs a loop of the emulation beside the server until it is cancelled."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def on_api_thread(self, function: Callable[..., T], *args: Any) -> T:
         return self.run(self.api.call(function, *args))

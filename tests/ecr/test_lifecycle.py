@@ -198,18 +198,17 @@ def test_a_policy_acts_at_the_next_push(server: Server, repository: Repository) 
 
 
 def test_a_policy_acts_as_time_passes(server: Server, repository: Repository) -> None:
-    """Within the hour after an image has become too old it is expired, and nothing else is."""
+    """apply_lifecycle, which the clock calls every hour, expires what has become too old and nothing else."""
     text = policy(rule(1, "any", 7, countType="sinceImagePushed", countUnit="days"))
     server.aws().put_lifecycle_policy(repositoryName="app", lifecyclePolicyText=text)
-    loop = server.start(server.ecr.run_lifecycle(server.api))
     repository.push(sample_image("old"), "old")
     server.advance(timedelta(days=5))
     repository.push(sample_image("new"), "new")
-    server.advance(timedelta(days=2))
-    assert repository.request("GET", "tags/list").json()["tags"] == ["new", "old"]
-    server.advance(timedelta(hours=1))
+    assert server.on_api_thread(server.ecr.apply_lifecycle, server.clock.now()) == {}
+    server.advance(timedelta(days=3))
+    [expirations] = server.on_api_thread(server.ecr.apply_lifecycle, server.clock.now()).values()
+    assert [expiration.cause for expiration in expirations] == ["rule 1 expires images pushed more than 7 days ago"]
     assert repository.request("GET", "tags/list").json()["tags"] == ["new"]
-    loop.cancel()
 
 
 def test_a_preview_shows_and_does_nothing(server: Server, repository: Repository) -> None:

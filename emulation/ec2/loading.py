@@ -78,7 +78,7 @@ class LazyOfferings(Sequence[dict[str, Any]]):
 
 @contextmanager
 def _light() -> Iterator[None]:
-    import boto3  # type: ignore[import-untyped]  # it ships no types
+    import boto3
     from moto.core.base_backend import AccountSpecificBackend
     from moto.utilities import utils
 

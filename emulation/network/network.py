@@ -18,6 +18,8 @@ Emulation: a connection is accepted before the program behind it is asked, so a 
 Emulation: between public addresses, programs see the internet as 203.0.113.1, whoever it is.
 Emulation: there is no way out to the real internet, route tables, network ACLs and peering decide nothing, and only TCP
 is carried. The host does not reach private addresses.
+Emulation: inside a task of the process runtime 127.0.0.0/8 is the task's own, so public addresses of other tasks are
+not reached from there; use the private ones.
 """
 
 import asyncio
@@ -81,6 +83,7 @@ class Network:
         self._public: dict[IPv4Address, Attachment] = {}
         self._destinations: dict[tuple[str | None, IPv4Address, int], Destination] = {}
         self._denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
+        self._refreshing: asyncio.Task[None] | None = None
 
     # Public addresses
 
@@ -165,7 +168,19 @@ class Network:
             attachment.reported.clear()
         await self._sync_vpc(None)
 
+    def refresh_soon(self) -> None:
+        """The same without waiting. However many rules change at once, they are applied together."""
+        if self._refreshing is None:
+            self._refreshing = asyncio.get_running_loop().create_task(self._refresh_together())
+
+    async def _refresh_together(self) -> None:
+        with self._clock.working("security groups are applied"):
+            self._refreshing = None
+            await self.refresh()
+
     async def close(self) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
         for eni_id in list(self._attachments):
             await self.detach(eni_id)
         self._destinations.clear()

@@ -7,8 +7,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from emulation.clock import real_sleep
+from emulation.clock import SystemClock, real_sleep
 from emulation.errors import PortInUse
+from emulation.network.addresses import PublicAddresses
 from emulation.network.destination import Destination
 from emulation.network.network import INTERNET, Network
 from emulation.network.security import HOST
@@ -120,6 +121,44 @@ async def test_a_denied_host_gets_no_answer_until_the_rules_permit_it() -> None:
         await net.refresh()
         assert await greeting(await patient) == b"77"
         assert await greeting(await Connection.open(address, 7777)) == b"77"
+        await task.close()
+
+
+@story
+async def test_many_changes_of_rules_are_applied_together() -> None:
+    """A stack that makes twenty rules costs one pass over the tasks."""
+    groups = Groups(sg_web=())
+    async with network(groups) as net:
+        task = FakePlumbing()
+        await task.serve(7777, b"77")
+        address = str(await attach(net, task, "eni-1", "10.0.1.5", "sg-web", public=True))
+        jobs = len(asyncio.all_tasks())
+        groups.rules["sg-web"] = (tcp(7777),)
+        for _ in range(20):
+            net.refresh_soon()
+        assert len(asyncio.all_tasks()) == jobs + 1
+        assert await greeting(await Connection.open(address, 7777)) == b"77"
+        await task.close()
+
+
+@story
+async def test_where_only_127_0_0_1_exists_each_public_port_is_allotted_one_of_its_own() -> None:
+    """On macOS two tasks that listen on port 7777 are told apart by the host's port."""
+    addresses = PublicAddresses(bindable=lambda address, _: address == ip("127.0.0.1"))
+    net = Network(WEB, SystemClock(), addresses)
+    endpoints = []
+    tasks = [FakePlumbing(), FakePlumbing()]
+    for number, task in enumerate(tasks):
+        await task.serve(7777, b"%d" % number)
+        address = await attach(net, task, f"eni-{number}", f"10.0.1.{5 + number}", "sg-web", public=True)
+        assert address is not None
+        endpoints.append(net.published_endpoint(address, 7777))
+    assert len(set(endpoints)) == 2
+    for number, endpoint in enumerate(endpoints):
+        assert endpoint is not None and endpoint[0] == "127.0.0.1"
+        assert await greeting(await Connection.open(*endpoint), 1) == b"%d" % number
+    await net.close()
+    for task in tasks:
         await task.close()
 
 

@@ -1,8 +1,9 @@
 """Chapter 2: the state leaves the program.
 
-A container's folder goes with the container, and a second container has another one. So before the program can move, its
-state has to: examples and model into PostgreSQL, the cache of scores into Redis (here Valkey, its open successor). The
-program stays the same; `DATABASE_URL` and `REDIS_URL` say where its store is. On AWS they will name RDS and ElastiCache.
+A container's folder goes with the container, and a second container has another one. So before the program can move,
+its state has to: examples and model into PostgreSQL, the cache of scores into Redis (here Valkey, its open successor).
+The program stays the same; `DATABASE_URL` and `REDIS_URL` say where its store is. On AWS they will name RDS and
+ElastiCache.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,8 +19,8 @@ ProgramOn = Callable[[Mapping[str, str]], Program]
 def test_training_must_give_the_same_model_on_every_store(furui: Program, furui_on: ProgramOn, postgres: str) -> None:
     """A store is a place, not an opinion: the same examples and seed give the same numbers, wherever they are kept.
 
-    It is less obvious than it looks. A database returns rows in whatever order it likes, and sorts text differently from
-    Python; the order of examples changes what is learned. Look at the model's version: it is the same.
+    It is less obvious than it looks. A database returns rows in whatever order it likes, and sorts text differently
+    from Python; the order of examples changes what is learned. Look at the model's version: it is the same.
     """
     here, there = furui, furui_on({"DATABASE_URL": postgres})
     versions = []
@@ -35,16 +36,17 @@ def test_data_must_move_from_files_to_the_database_without_loss(
 ) -> None:
     """Moving day: `copy` brings examples, labels and model from the folder to the database.
 
-    It can be repeated, and it adds to what is there already: a label that someone gave meanwhile is kept. What counts is
-    that the program says the same afterwards. Look at the recommendations, before and after.
+    It can be repeated, and it adds to what is there already: a label that someone gave meanwhile is kept. What counts
+    is that the program says the same afterwards. Look at the recommendations, before and after.
     """
     (tmp_path / "open.tsv").write_text("\tBGP: routes between autonomous systems of the Internet\n", encoding="utf-8")
     furui.must("import", tmp_path / "open.tsv")
     furui.must("train", "--import", DATA)
     moved = furui_on({"DATABASE_URL": postgres})
 
-    assert moved.must("copy", "--from-dir", furui.folder).line("copy")["new"] == "1432"
-    assert moved.must("copy", "--from-dir", furui.folder).line("copy") == {"new": "0", "changed": "0", "unchanged": "1432"}
+    first, again = (moved.must("copy", "--from-dir", furui.folder).line("copy") for _ in range(2))
+    assert first == {"new": "1432", "changed": "0", "unchanged": "0"}
+    assert again == {"new": "0", "changed": "0", "unchanged": "1432"}
     assert counts(moved) == counts(furui) == {"count": 1432, "labelled": 1431, "unlabelled": 1}
     assert recommended(moved) == recommended(furui)
 
@@ -56,8 +58,9 @@ def test_two_processes_on_one_database_must_lose_nothing(furui_on: ProgramOn, po
     """
     program = furui_on({"DATABASE_URL": postgres})
     for half, label in (("one", "y"), ("two", "n")):
-        lines = [f"\ttext {number} of {half}\n" for number in range(300)] + [f"{label}\tshared {n}\n" for n in range(200)]
-        (tmp_path / half).write_text("".join(lines), encoding="utf-8")
+        own = "".join(f"\ttext {number} of {half}\n" for number in range(300))
+        shared = "".join(f"{label}\tshared {number}\n" for number in range(200))
+        (tmp_path / half).write_text(own + shared, encoding="utf-8")
     with program.start("import", tmp_path / "one") as one, program.start("import", tmp_path / "two") as two:
         assert (one.wait(30), two.wait(30)) == (0, 0)
     diagnosis = program.must("diagnose")
@@ -86,7 +89,8 @@ def test_scores_must_come_from_the_cache_and_expire_there(furui_on: ProgramOn, p
 def test_a_cache_that_is_down_must_cost_time_but_no_answer(furui_on: ProgramOn, postgres: str) -> None:
     """Caches are restarted, resized and replaced. A program that falls over with its cache has two databases.
 
-    Nothing listens on the port here. Look at the one line that says so, and at the recommendations that come all the same.
+    Nothing listens on the port here. Look at the one line that says so, and at the recommendations, which come all the
+    same.
     """
     program = furui_on({"DATABASE_URL": postgres})
     program.must("train", "--import", DATA)

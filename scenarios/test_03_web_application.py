@@ -114,8 +114,10 @@ def test_a_request_in_flight_must_be_finished_after_sigterm(furui: Program) -> N
         idle = http.client.HTTPConnection(server.host, server.port, timeout=20)
         idle.request("GET", "/healthz")
         assert idle.getresponse().read()  # stays connected, as a load balancer would
-        head = f"POST /api/annotations HTTP/1.1\r\nHost: furui\r\nExpect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
-        slow.sock.sendall(head.encode())
+        slow.putrequest("POST", "/api/annotations")
+        slow.putheader("Expect", "100-continue")
+        slow.putheader("Content-Length", str(len(body)))
+        slow.endheaders()
         assert slow.sock.recv(100).startswith(b"HTTP/1.1 100 ")
 
         server.terminate()

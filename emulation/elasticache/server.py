@@ -59,7 +59,13 @@ class ValkeyServer:
 
     @property
     def running(self) -> bool:
-        return self._keeper is not None and self._keeper.poll() is None
+        """False as soon as the server is dead, also before its keeper has noticed."""
+        if self._keeper is None or self._keeper.poll() is not None:
+            return False
+        with suppress(OSError):
+            socket.create_connection((self.address, self.port), timeout=1).close()
+            return True
+        return False
 
     def start(self) -> None:
         """Returns when the server answers. Raises PortInUse, RuntimeUnavailable, or SunaboxError."""
@@ -123,7 +129,7 @@ class ValkeyServer:
         while not self._is_ready(log_start):
             with suppress(subprocess.TimeoutExpired):
                 self._keeper.wait(0.01)
-            if not self.running or monotonic() > deadline:
+            if self._keeper.poll() is not None or monotonic() > deadline:
                 self.stop()
                 said = self._said(log_start)
                 if "Address already in use" in said:

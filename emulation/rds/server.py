@@ -15,6 +15,7 @@ the data folder (mode 0700). Everyone else needs a password, on TCP.
 import ctypes
 import os
 import pwd
+import re
 import shutil
 import socket
 import stat
@@ -83,7 +84,8 @@ class PostgresServer:
 
     @property
     def running(self) -> bool:
-        return self._keeper is not None and self._keeper.poll() is None
+        """False as soon as the server is dead, also before its keeper has noticed."""
+        return self._keeper is not None and self._keeper.poll() is None and _is_postgres(self._postmaster_number(0))
 
     def start(self) -> None:
         """Returns when the server accepts connections. Raises PortInUse, RuntimeUnavailable, or SunaboxError."""
@@ -196,7 +198,7 @@ class PostgresServer:
         while not self._is_ready():
             with suppress(subprocess.TimeoutExpired):
                 self._keeper.wait(0.01)
-            if not self.running or monotonic() > deadline:
+            if self._keeper.poll() is not None or monotonic() > deadline:
                 self.stop()
                 said = (self.folder / "server.log").read_bytes()[log_start:].decode(errors="replace").strip()
                 if "Address already in use" in said or "could not bind" in said:
@@ -216,24 +218,22 @@ class PostgresServer:
     def _remove_remains(self) -> None:
         """What a killed server left: postmaster.pid, and the 56 bytes of shared memory that it names.
 
-        A server whose emulator was killed just now may still be about to end, so it is waited for.
+        A server whose emulator was killed just now may still be about to end, and the sessions of a killed server see
+        a little later that it is gone. Both are waited for: two servers on one folder would ruin it.
         """
         deadline = monotonic() + _STOP_SECONDS
-        while pid := self._postmaster():
+        while _is_postgres(pid := self._postmaster_number(0)) or _attached(segment := self._postmaster_number(6)):
             if monotonic() > deadline:
                 raise SunaboxError(f"Another PostgreSQL server (process {pid}) uses {self.folder}. Stop it first.")
             threading.Event().wait(0.02)
-        with suppress(OSError, ValueError, IndexError):
-            lines = (self.folder / "postmaster.pid").read_text().splitlines()
-            ctypes.CDLL(None).shmctl(int(lines[6].split()[1]), 0, None)  # IPC_RMID; refuses what is not ours
+        if segment is not None:
+            ctypes.CDLL(None).shmctl(segment, 0, None)  # IPC_RMID; it refuses what is not ours
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
 
-    def _postmaster(self) -> int | None:
-        """The process that postmaster.pid names, if it lives."""
+    def _postmaster_number(self, line: int) -> int | None:
+        """The last number in a line of postmaster.pid: line 0 is the process, 6 the shared memory's key and id."""
         with suppress(OSError, ValueError, IndexError):
-            pid = int((self.folder / "postmaster.pid").read_text().splitlines()[0])
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "postgres":
-                return pid
+            return int((self.folder / "postmaster.pid").read_text().splitlines()[line].split()[-1])
         return None
 
 
@@ -301,6 +301,22 @@ def _initdb(work: Path) -> Path:
             "It needs a user with an entry in /etc/passwd, and an installation that this user can read."
         )
     return folder
+
+
+def _is_postgres(pid: int | None) -> bool:
+    with suppress(OSError):
+        # "123 (postgres) S …": Z is one that has ended, and waits for its parent to notice.
+        _, name, rest = re.split(r"[()]", Path(f"/proc/{pid}/stat").read_text(), maxsplit=2)
+        return name == "postgres" and not rest.startswith(" Z")
+    return False
+
+
+def _attached(segment: int | None) -> int:
+    """How many processes have that segment of System V shared memory attached."""
+    with suppress(OSError):
+        rows = (row.split() for row in Path("/proc/sysvipc/shm").read_text().splitlines()[1:])
+        return sum(int(row[6]) for row in rows if int(row[1]) == segment)
+    return 0
 
 
 def _check_reach(folder: Path) -> None:

@@ -9,7 +9,9 @@ from furui.features import BIAS, features
 from furui.training import Metrics, train
 
 YES, NO = frozenset({Label.YES}), frozenset({Label.NO})
-EXAMPLES = [Example(f"router packet {n}", YES) for n in range(30)] + [Example(f"list lambda {n}", NO) for n in range(30)]
+NETWORKING = [Example(f"router packet {n}", YES) for n in range(30)]
+EXAMPLES = NETWORKING + [Example(f"list lambda {n}", NO) for n in range(30)]
+CONFLICTS = [Example(example.text, YES | NO) for example in EXAMPLES]
 
 
 def test_it_learns_what_is_easy() -> None:
@@ -41,7 +43,7 @@ def test_metrics_are_what_their_names_say() -> None:
     assert str(Metrics(0, 0, 0, 0)) == "accuracy=0.0000 precision=0.0000 recall=0.0000 f=0.0000"
 
 
-@pytest.mark.parametrize("examples", [[], EXAMPLES[:30], EXAMPLES[26:34], [Example(e.text, YES | NO) for e in EXAMPLES]])
+@pytest.mark.parametrize("examples", [[], NETWORKING, EXAMPLES[26:34], CONFLICTS])
 def test_too_little_to_learn_from_is_said(examples: list[Example]) -> None:
     """None, one label only, too few, or conflicts only: an error that says what to do, not a model."""
     with pytest.raises(FuruiError, match="Import some, or annotate"):

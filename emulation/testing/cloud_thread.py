@@ -22,6 +22,8 @@ class CloudThread:
         # A daemon, because a cloud that does not stop must not keep a test run from ending.
         self._thread = threading.Thread(target=self._run, name="sunabox", daemon=True)
         self.endpoint_url = ""
+        self.cloud: Cloud | None = None
+        """Lives in the thread: from elsewhere only what is safe to read, such as a memory runtime's scripts."""
 
     def start(self) -> None:
         self._thread.start()
@@ -55,7 +57,7 @@ class CloudThread:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop_asked = asyncio.Event()
-        cloud = Cloud(self._options)
+        self.cloud = cloud = Cloud(self._options)
         try:
             await cloud.start()
             self.endpoint_url = cloud.endpoint_url

@@ -171,7 +171,7 @@ def test_a_plan_never_starts_what_runs_nor_stops_what_does_not(
     stopping: bool,
     seconds: int,
 ) -> None:
-    """Whatever was observed: no double start or stop, no start once the task is to stop, and only moves of the table."""
+    """Whatever was observed: no double start or stop, no start once the task stops, and only moves of the table."""
     containers = tuple(
         ContainerDefinition(f"c{i}", "app", essential, depends_on=(Dependency(f"c{on}", condition),) if on < i else ())
         for i, (essential, on, condition) in enumerate(shapes)

@@ -8,6 +8,7 @@ Source: The Python Language Reference, "The import system", Cached bytecode inva
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def add_bytecode(tree: LayerTree) -> None:
 
 
 def _compiling(portion: list[tuple[str, str, str]], folder: str) -> "subprocess.Popen[str]":
+    library_path = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     job = Path(folder, f"{Path(portion[0][2]).name}.json")
     job.write_text(json.dumps(portion), encoding="utf-8")
     with job.open("rb") as stdin:
@@ -65,5 +67,5 @@ def _compiling(portion: list[tuple[str, str, str]], folder: str) -> "subprocess.
             stderr=subprocess.PIPE,
             text=True,
             cwd=folder,
-            env={"PYTHONHASHSEED": "0"},
+            env={"PYTHONHASHSEED": "0", **library_path},
         )

@@ -42,7 +42,11 @@ def needed_libraries(files: Iterable[Path]) -> tuple[Path, ...]:
     for start in range(0, len(names), _AT_ONCE):
         # A statically linked program makes ldd fail for it alone; that is no error.
         answer = subprocess.run(
-            [ldd, *names[start : start + _AT_ONCE]], capture_output=True, text=True, check=False, env={"LC_ALL": "C"}
+            [ldd, *names[start : start + _AT_ONCE]],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
         ).stdout
         found.update(_FOUND.findall(answer))
         for name in sorted(set(_MISSING.findall(answer))):

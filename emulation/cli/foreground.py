@@ -40,7 +40,8 @@ def serve_until_stopped(
     if ready_fd is not None:
         os.set_inheritable(ready_fd, False)
     _log_to_stderr()
-    # Most of a start is imports, during which the collector walks ever more objects of which none is garbage.
+    # Most of a start is imports, during which the collector walks ever more objects of which none is garbage. What is
+    # there when it serves will stay, so the collector never needs to look at it again.
     gc.disable()
     from emulation.cloud import Cloud, CloudOptions
 
@@ -66,6 +67,7 @@ class _Service:
         self._cloud.on_shutdown = self._stop_asked.set
         try:
             if await self._started():
+                gc.freeze()
                 gc.enable()
                 self._announce()
                 await self._stop_asked.wait()

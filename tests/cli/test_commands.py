@@ -1,16 +1,21 @@
 """The commands that speak to a running Sunabox, and what they say where none runs."""
 
+from __future__ import annotations
+
 import json
 import socket
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 from emulation.cli.main import sunabox
-from tests.cli.conftest import Foreground, Run
 
-Up = Callable[..., Foreground]
+if TYPE_CHECKING:
+    from tests.cli.conftest import Foreground, Run
+
+    Up = Callable[..., Foreground]
 
 
 @pytest.fixture

@@ -1,19 +1,24 @@
 """`sunabox up`: what it prints, how it ends, what it refuses."""
 
+from __future__ import annotations
+
 import json
 import signal
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner
 
 from emulation.cli.main import sunabox
-from tests.cli.conftest import Foreground, Run
 
-Up = Callable[..., Foreground]
+if TYPE_CHECKING:
+    from tests.cli.conftest import Foreground, Run
+
+    Up = Callable[..., Foreground]
 
 
 def test_it_prints_where_it_serves_before_it_says_ready(up: Up, run: Run) -> None:

@@ -4,14 +4,15 @@ STANDIN_START_SECONDS, STANDIN_STOP_SECONDS: how long that takes. STANDIN_FAILUR
 (with that text), or any other exception where it begins with "bug:".
 """
 
-import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
-from emulation.clock import SystemClock, Timeline, VirtualClock
+import click
+
+from emulation.clock import SystemClock, Timeline, VirtualClock, real_sleep
 from emulation.errors import RuntimeUnavailable
 from emulation.gateway.control import ControlApp
 from emulation.gateway.server import Server
@@ -42,13 +43,13 @@ class Cloud:
     async def start(self) -> None:
         host, port = self._server.bind()
         self.endpoint_url = f"http://{host}:{port}"
-        print("starting", flush=True)
-        await asyncio.sleep(float(os.environ.get("STANDIN_START_SECONDS", "0")))
+        click.echo("starting")
+        await real_sleep(float(os.environ.get("STANDIN_START_SECONDS", "0")))
         if failure := os.environ.get("STANDIN_FAILURE"):
             raise ValueError(failure) if failure.startswith("bug:") else RuntimeUnavailable(failure)
         await self._server.start(ControlApp(self))  # type: ignore[arg-type]
 
     async def stop(self) -> None:
         await self._server.stop()
-        await asyncio.sleep(float(os.environ.get("STANDIN_STOP_SECONDS", "0")))
-        print("cloud stopped", flush=True)
+        await real_sleep(float(os.environ.get("STANDIN_STOP_SECONDS", "0")))
+        click.echo("cloud stopped")

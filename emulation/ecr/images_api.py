@@ -20,10 +20,10 @@ ImageId = dict[str, str]
 def ids(record: RepositoryRecord, tag_status: str) -> list[ImageId]:
     """One entry for each tag, and one for each image without."""
     return [
-        {"imageDigest": image.digest, **({"imageTag": tag} if tag else {})}
-        for image in record.images.values()
-        if _has_status(record, image, tag_status)
-        for tag in record.tags_of(image.digest) or [""]
+        {"imageDigest": digest, **({"imageTag": tag} if tag else {})}
+        for digest, tags in record.tags_by_image().items()
+        if _has_status(tags, tag_status)
+        for tag in tags or [""]
     ]
 
 
@@ -33,7 +33,9 @@ def details(record: RepositoryRecord, image_ids: Sequence[ImageId] | None, tag_s
     if image_ids:
         wanted = [record.find(digest=i.get("imageDigest", ""), tag=i.get("imageTag", "")) for i in image_ids]
         found = {image.digest: image for image in wanted}.values()
-    return [_detail(record, image) for image in found if _has_status(record, image, tag_status)]
+    tags = record.tags_by_image()
+    shown = [image for image in found if _has_status(tags[image.digest], tag_status)]
+    return [_detail(record, image, tags[image.digest]) for image in shown]
 
 
 def referrers(record: RepositoryRecord, digest: str, artifact_types: Sequence[str]) -> list[dict[str, Any]]:
@@ -90,16 +92,16 @@ def _delete(store: EcrStore, record: RepositoryRecord, digest: str, tag: str) ->
     return [{"imageDigest": found, "imageTag": name} for name in tags] or [{"imageDigest": found}]
 
 
-def _has_status(record: RepositoryRecord, image: ImageRecord, tag_status: str) -> bool:
-    return tag_status == "ANY" or (tag_status == "TAGGED") == bool(record.tags_of(image.digest))
+def _has_status(tags: Sequence[str], tag_status: str) -> bool:
+    return tag_status == "ANY" or (tag_status == "TAGGED") == bool(tags)
 
 
-def _detail(record: RepositoryRecord, image: ImageRecord) -> dict[str, Any]:
+def _detail(record: RepositoryRecord, image: ImageRecord, tags: list[str]) -> dict[str, Any]:
     detail = {
         "registryId": record.name.account,
         "repositoryName": record.name.repository,
         "imageDigest": image.digest,
-        "imageTags": record.tags_of(image.digest),
+        "imageTags": tags,
         "imageSizeInBytes": image.size_in_bytes,
         "imagePushedAt": image.pushed_at.astimezone(UTC),
         "imageManifestMediaType": image.media_type,

@@ -91,6 +91,13 @@ class RepositoryRecord:
     def tags_of(self, digest: str) -> list[str]:
         return [tag for tag, tagged in self.tags.items() if tagged == digest]
 
+    def tags_by_image(self) -> dict[str, list[str]]:
+        """The tags of each image, of all at once."""
+        tags: dict[str, list[str]] = {digest: [] for digest in self.images}
+        for tag, digest in self.tags.items():
+            tags[digest].append(tag)
+        return tags
+
     def find(self, *, digest: str = "", tag: str = "") -> ImageRecord:
         """The image with that digest, with that tag, or with both. Raises ImageNotFound."""
         found = self.images.get(digest or self.tags.get(tag, ""))

@@ -119,7 +119,7 @@ class Registry:
 
     def _name(self, request: Request, token: Token | None, path: str) -> EcrName:
         """The repository that a path means. Raises RegistryError."""
-        account, region = token and token.account or DEFAULT_ACCOUNT, token and token.region or DEFAULT_REGION
+        account, region = (token.account, token.region) if token else (DEFAULT_ACCOUNT, DEFAULT_REGION)
         if host := _HOST.fullmatch(request.headers.get("host", "")):
             account, region = host["account"], host["region"]
         if local := _LOCAL_NAME.fullmatch(path):

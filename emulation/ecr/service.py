@@ -84,11 +84,12 @@ class Ecr:
 
 def plan(record: RepositoryRecord, policy: Policy, now: datetime) -> list[Expiration]:
     """What a policy would expire in a repository."""
+    tags = record.tags_by_image()
     children = {child for image in record.images.values() for child in image.children}
     candidates = [
         Candidate(
             image.digest,
-            tuple(record.tags_of(image.digest)),
+            tuple(tags[image.digest]),
             image.pushed_at,
             image.pulled_at,
             is_child=image.digest in children,

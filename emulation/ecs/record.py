@@ -1,6 +1,7 @@
 """The task as the API knows it: what was asked for, and the last that was seen of it.
 
-What was asked for (`stop`) is written on the API thread only, what was seen (`seen`) by the task's loop only, which replaces the whole frozen value, so that either side may read the other's at any time.
+What was asked for (`stop`) is written on the API thread only, what was seen (`seen`) by the task's loop only, which
+replaces the whole frozen value, so that either side may read the other's at any time.
 
 Source: Amazon ECS API reference, Task, Container, Attachment.
 """

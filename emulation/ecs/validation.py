@@ -90,9 +90,6 @@ def _check_container(container: Json) -> None:
     timeout = container.get("stopTimeout")
     if timeout is not None and timeout > _MAX_STOP_TIMEOUT_SECONDS:
         raise client_error(f"Invalid setting for container '{name}'. 'stopTimeout' must be at most 120 seconds.")
-    log = container.get("logConfiguration")
-    if log and log.get("logDriver") == "awslogs" and not (log.get("options") or {}).get("awslogs-group"):
-        raise client_error(f"Log driver awslogs requires options: awslogs-group, in container '{name}'.")
 
 
 def _check_dependencies(containers: Sequence[Json], names: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ _SPARE_SOCKETS = 8
 _REPEAT_SECONDS = 1.0
 """A SYN that is older is repeated by the task's own TCP."""
 _MOST_ATTEMPTS = 64
-_ETHERNET_BYTES = 14
+_IP_HEADER = 10 + 14
+"""Where it begins: after the kernel's own header (struct virtio_net_hdr) and Ethernet's."""
 
 Address = tuple[IPv4Address, int]
 
@@ -145,9 +146,9 @@ class NamespacePlumbing:
                 frame = self._capture[0].recv(2048)
             except OSError:
                 return
-            header = (frame[_ETHERNET_BYTES] & 0xF) * 4
-            address = IPv4Address(frame[_ETHERNET_BYTES + 16 : _ETHERNET_BYTES + 20])
-            (port,) = struct.unpack_from("!H", frame, _ETHERNET_BYTES + header + 2)
+            header = (frame[_IP_HEADER] & 0xF) * 4
+            address = IPv4Address(frame[_IP_HEADER + 16 : _IP_HEADER + 20])
+            (port,) = struct.unpack_from("!H", frame, _IP_HEADER + header + 2)
             if (address, port) in self._open or address == self._gateway:
                 continue
             self._remember((address, port), frame)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -63,8 +64,9 @@ class Programs:
             stdout, stdout_end = _pipe(ours, theirs)
             stderr, stderr_end = _pipe(ours, theirs)
             if not self._ids.single:
-                for end in (stdout_end, stderr_end):  # programs open /dev/stdout, which needs permission
-                    os.fchown(end, self._ids.first, self._ids.first)
+                for end in (stdin, stdout_end, stderr_end):  # programs open /dev/stdout, which needs permission
+                    if stat.S_ISFIFO(os.fstat(end).st_mode):
+                        os.fchown(end, self._ids.first, self._ids.first)
             file = _file(json.dumps(settings).encode())
             theirs.callback(os.close, file)
             descriptors = [file, status_end, stdin, stdout_end, stderr_end, *more]

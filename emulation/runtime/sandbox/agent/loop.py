@@ -18,6 +18,7 @@ Reply = tuple[dict[str, Any], list[int]]
 
 IP_TRANSPARENT = 19
 _ATTACH_FILTER = 26
+_SOL_PACKET, _PACKET_VNET_HDR = 263, 15
 _ETH_P_IP = 0x0800
 # Accepts IPv4 TCP segments with SYN and without ACK that are no fragments. Source: packet(7), linux/filter.h.
 _BARE_SYNS = (
@@ -153,10 +154,13 @@ class Agent:
         program = struct.pack("@HP", len(_BARE_SYNS), ctypes.addressof(buffer))
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as seen:
             seen.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
+            # With the header that says that the checksum is still to be computed, which the sender hands back.
+            seen.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
             seen.bind(("uplink", _ETH_P_IP))
             self._inside()
             try:
                 with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+                    sender.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
                     sender.bind(("eth0", 0))
                     return {}, [seen.detach(), sender.detach()]
             finally:

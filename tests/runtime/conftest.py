@@ -1,0 +1,37 @@
+"""Fixtures of the runtimes' tests: an image, built once, and a stage for each kind of runtime."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from emulation.images.library import Library
+from tests.runtime.stage import Theatre, build_image
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """An image with Python and a small Linux. The suite's second run, as an ordinary user, gets the first one's."""
+    if built := os.environ.get("RUNTIME_TEST_LIBRARY"):
+        return Library(Path(built))
+    return build_image(tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="session")
+def runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for the session, so that the image is unpacked once."""
+    return tmp_path_factory.mktemp("runtime")
+
+
+@pytest.fixture(params=["memory", "process"])
+def play(request: pytest.FixtureRequest) -> Theatre:
+    """Plays a story on each runtime."""
+    if request.param == "memory":
+        return Theatre("memory", None, Path())
+    return Theatre("process", request.getfixturevalue("library"), request.getfixturevalue("runtime_folder"))
+
+
+@pytest.fixture
+def play_process(library: Library, runtime_folder: Path) -> Theatre:
+    """Plays a story on the process runtime only."""
+    return Theatre("process", library, runtime_folder)

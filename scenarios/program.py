@@ -78,7 +78,7 @@ class Program:
             [sys.executable, "-c", code, *map(str, arguments)],
             env={
                 "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(FIXTURES / "app"),
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(FIXTURES / "app"), os.environ.get("PYTHONPATH")])),
                 "FURUI_DIR": str(self.folder),
                 **self.environment,
             },

@@ -107,7 +107,12 @@ class EC2Backend(models.EC2Backend):
             self.security_group_table.put(group.id, _rules(group.ingress_rules), _rules(group.egress_rules))
         type(self).security_groups_changed()
 
-    # Network interfaces
+    # Subnets and network interfaces
+
+    def delete_subnet(self, subnet_id: str) -> Any:
+        if any(eni.subnet.id == subnet_id for eni in self.enis.values()):
+            raise DependencyViolationError(f"The subnet '{subnet_id}' has dependencies and cannot be deleted.")
+        return super().delete_subnet(subnet_id)
 
     def create_network_interface(self, subnet: Any, private_ip_address: Any, *args: Any, **kwargs: Any) -> Any:
         """As moto does it, but an address of AWS's choice is one that is free."""

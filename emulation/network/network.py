@@ -107,7 +107,7 @@ class Network:
     # Interfaces
 
     async def attach(self, interface: Interface, plumbing: Plumbing, ports: Collection[int]) -> None:
-        """Connects a running task. On return, destinations and peers are open in it, and its ports to the host.
+        """Connects a running task. On return, destinations are open in it, and its ports to the host; peers soon after.
 
         Raises PortInUse when a declared port is taken on its public address, and what the plumbing raises; nothing
         is left of it then.
@@ -121,7 +121,7 @@ class Network:
             self._public[interface.public_ip] = attachment
         try:
             plumbing.watch(lambda ip, port: self._attempted(attachment, ip, port))
-            await self._sync(attachment, strict=True)
+            await self._sync(attachment, first=True)
         except BaseException:
             await self.detach(interface.eni_id)
             raise
@@ -129,6 +129,8 @@ class Network:
             for peer in peers.values():
                 if peer is not attachment and any(self._ahead(peer, attachment)):
                     self._sync_soon(peer)
+        if len(peers) > 1:
+            self._sync_soon(attachment)
 
     async def detach(self, eni_id: str) -> None:
         """Disconnects a task; its public address stays allocated. Harmless when it is not attached."""
@@ -235,14 +237,14 @@ class Network:
         ip = peer.interface.private_ip
         return ((ip, port) for port in sorted(peer.ports) if self._decide(attachment, ip, port)[1].permitted)
 
-    def _wanted(self, attachment: Attachment) -> Wanted:
+    def _wanted(self, attachment: Attachment, *, ahead: int = AHEAD) -> Wanted:
         interface = attachment.interface
         destinations = [d for d in self._destinations.values() if d.vpc_id in (None, interface.vpc_id)]
         outlets = {(d.ip, d.port) for d in destinations} | set(attachment.demanded)
         open_outlets = {address for address in outlets if self._decide(attachment, *address)[1].permitted}
         peers = [peer for peer in self._vpcs.get(interface.vpc_id, {}).values() if peer is not attachment]
-        ahead = (address for peer in islice(peers, CONSIDERED) for address in self._ahead(attachment, peer))
-        open_outlets.update(islice(ahead, AHEAD))
+        declared = (address for peer in islice(peers, CONSIDERED) for address in self._ahead(attachment, peer))
+        open_outlets.update(islice(declared, ahead))
         published: dict[int, Decision] = {}
         if interface.public_ip is not None:
             own = private_party(interface)
@@ -258,14 +260,15 @@ class Network:
 
     # Keeping what is open equal to what is wanted
 
-    async def _sync(self, attachment: Attachment, *, strict: bool = False) -> None:
+    async def _sync(self, attachment: Attachment, *, first: bool = False) -> None:
+        """The first time, what cannot be opened raises, and nothing is opened for peers yet: starts should be quick."""
         async with attachment.lock:
             attachment.sync_pending = False
             if not attachment.closed:
                 try:
-                    await attachment.apply(self._wanted(attachment), strict=strict)
+                    await attachment.apply(self._wanted(attachment, ahead=0 if first else AHEAD), strict=first)
                 except (OSError, SunaboxError) as error:
-                    if strict:
+                    if first:
                         raise
                     log.warning("The network of %s could not be changed: %s", attachment.interface.eni_id, error)
 

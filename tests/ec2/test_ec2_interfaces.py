@@ -170,13 +170,16 @@ def test_the_network_hears_of_each_change_of_a_rule(ec2: Any, changes: Changes, 
     assert changes.count == before + 6
 
 
-def test_a_security_group_in_use_is_not_deleted(ec2: Any, subnet_id: str, group_id: str) -> None:
+def test_a_security_group_or_subnet_in_use_is_not_deleted(ec2: Any, subnet_id: str, group_id: str) -> None:
     """DependencyViolation while a task is in it."""
     task = create(subnet_id, group_id)
     with pytest.raises(ClientError, match=r"DependencyViolation.*has a dependent object"):
         ec2.delete_security_group(GroupId=group_id)
+    with pytest.raises(ClientError, match=r"DependencyViolation.*has dependencies and cannot be deleted"):
+        ec2.delete_subnet(SubnetId=subnet_id)
     api.delete_task_interface(ACCOUNT, REGION, task.interface.eni_id)
     ec2.delete_security_group(GroupId=group_id)
+    ec2.delete_subnet(SubnetId=subnet_id)
 
 
 def test_a_tasks_interface_belongs_to_ecs(ec2: Any, subnet_id: str, group_id: str) -> None:

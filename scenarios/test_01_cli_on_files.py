@@ -7,8 +7,10 @@ it is there at the next start, and there is one of it. Both will have to be repl
 """
 
 import json
+import subprocess
 from pathlib import Path
 
+import pytest
 from checks import counts, metrics, recommended
 from program import DATA, Program
 
@@ -111,17 +113,20 @@ def test_two_processes_at_once_must_lose_nothing(furui: Program, tmp_path: Path)
 
     On one machine a lock on a file is enough. Two machines share no file, and chapter 2 needs a database for it.
     """
-    sources = [
+    # The first is held up at the worst moment: it has read the file, and is about to put the new one in its place.
+    held_up = "import os, sys\nput = os.replace\nos.replace = lambda *p: (print('here', flush=True), input(), put(*p))"
+    for half in ("one", "two"):
         write(tmp_path / f"{half}.tsv", "".join(f"y\ttext {number} of {half}\n" for number in range(300)))
-        for half in ("one", "two", "three")
-    ]
-    with (
-        furui.start("import", sources[0]) as one,
-        furui.start("import", sources[1]) as two,
-        furui.start("import", sources[2]) as three,
-    ):
-        assert [process.wait(30) for process in (one, two, three)] == [0, 0, 0]
-    assert counts(furui)["count"] == 900
+    with furui.start("import", tmp_path / "one.tsv", broken_by=held_up) as one:
+        assert one.stdout and one.stdin
+        assert one.stdout.readline() == "here\n"
+        with furui.start("import", tmp_path / "two.tsv") as two:
+            with pytest.raises(subprocess.TimeoutExpired):
+                two.wait(1)  # it waits for its turn
+            one.stdin.write("\n")
+            one.stdin.flush()
+            assert (one.wait(30), two.wait(30)) == (0, 0)
+    assert counts(furui)["count"] == 600
 
 
 def test_a_crash_in_the_middle_of_a_write_must_lose_nothing(furui: Program, tmp_path: Path) -> None:

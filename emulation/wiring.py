@@ -26,6 +26,7 @@ class TaskInterfaces:
     async def attach(self, request: TaskRequest, attachment_id: str) -> tuple[Interface, Attachment]:
         from emulation.ec2 import api as ec2
 
+        # Emulation: always the first subnet; AWS spreads tasks over the zones of all of them.
         public = self._network.allocate_public_address() if request.assign_public_ip else None
         prefix = request.arn.partition(":task/")[0]
         try:
@@ -75,6 +76,7 @@ class Checks:
     def role(self, role_arn: str) -> None:
         from emulation.sts import api as sts
 
+        # Emulation: the role's policies are not asked; AWS needs some of them to pull, to log and to read secrets.
         try:
             sts.check_trust(role_arn, "ecs-tasks.amazonaws.com")
         except sts.RoleNotAssumable as problem:

@@ -86,6 +86,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         launch_type, provider = self._capacity(cluster, request)
         validation.check_run(request, as_json, definition.compatibilities, launch_type)
         if launch_type != "FARGATE":
+            # Emulation: there are no container instances yet, so AWS's own words for a cluster without any are true.
             raise invalid_parameter("No Container Instances were found in your cluster.")
         validation.check_emulated(as_json)
         network = (request.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 
 from emulation.clock import Clock
 from emulation.ecs.definition import HealthCheck
@@ -10,36 +12,38 @@ from emulation.ecs.observation import Health
 from emulation.runtime.base import Container, Line
 
 
-def verdict(
-    check: HealthCheck, failures: int, healthy_before: bool, in_start_period: bool, passed: bool
-) -> Health | None:
-    """What one more result means, `failures` being those in a row including this one; None leaves the health as it is.
+@dataclass(frozen=True)
+class Verdict:
+    """What the checks so far say of a container. `failures` are those in a row that count."""
 
-    Failures within the start period do not count unless the container was healthy before.
-    """
-    if passed:
-        return Health.HEALTHY
-    if in_start_period and not healthy_before:
-        return None
-    return Health.UNHEALTHY if failures >= check.retries else None
+    health: Health = Health.UNKNOWN
+    failures: int = 0
+
+    def after(self, passed: bool, check: HealthCheck, age: timedelta) -> "Verdict":
+        """The verdict after one more check of a container that started `age` ago.
+
+        Failures within the start period do not count, unless the container has been healthy before.
+        """
+        if passed:
+            return Verdict(Health.HEALTHY)
+        if age < check.start_period and self.health is Health.UNKNOWN:
+            return self
+        failures = self.failures + 1
+        return Verdict(Health.UNHEALTHY if failures >= check.retries else self.health, failures)
 
 
 async def check_health(
     check: HealthCheck, container: Container, clock: Clock, changed: Callable[[Health], None]
 ) -> None:
     """Checks until it is cancelled. `changed` is told of every change."""
-    health, failures, started = Health.UNKNOWN, 0, clock.now()
+    verdict, started = Verdict(), clock.now()
     while True:
         await clock.sleep(check.interval, exact=False)
         with clock.working("container health check"):
             passed = await _passes(check, container)
-        in_start_period = clock.now() < started + check.start_period
-        counts = passed or not in_start_period or health is Health.HEALTHY
-        failures = 0 if passed else failures + counts
-        now = verdict(check, failures, health is Health.HEALTHY, in_start_period, passed)
-        if now is not None and now is not health:
-            health = now
-            changed(health)
+        before, verdict = verdict, verdict.after(passed, check, clock.now() - started)
+        if verdict.health is not before.health:
+            changed(verdict.health)
 
 
 async def _passes(check: HealthCheck, container: Container) -> bool:
@@ -50,6 +54,7 @@ async def _passes(check: HealthCheck, container: Container) -> bool:
     except Exception:  # whatever keeps the command from starting is a failed check
         return False
     try:
+        # Emulation: the timeout counts in the machine's time, for that is the time in which the command lives.
         return await asyncio.wait_for(execution.wait(), check.timeout.total_seconds()) == 0
     except TimeoutError:
         with suppress(Exception):

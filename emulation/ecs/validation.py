@@ -215,6 +215,7 @@ def _check_overrides(overrides: Json, definition: Json) -> None:
             )
 
 
+# Emulation: a task definition with one of these can be registered, and not be run.
 UNSUPPORTED: Mapping[str, Callable[[Json], object]] = {
     "volumes of EFS": lambda d: any(v.get("efsVolumeConfiguration") for v in d.get("volumes") or ()),
     "volumes of FSx": lambda d: any(v.get("fsxWindowsFileServerVolumeConfiguration") for v in d.get("volumes") or ()),

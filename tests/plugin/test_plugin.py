@@ -19,6 +19,8 @@ from emulation.gateway.control_client import ControlClient, NotRunning
 if TYPE_CHECKING:
     from tests.plugin.conftest import RunSuite
 
+README = Path(__file__).parent.parent.parent / "README.md"
+
 
 def test_a_suite_that_does_not_use_it_does_not_pay_for_it(run_suite: RunSuite) -> None:
     """Without a fixture of ours nothing of Sunabox, moto or boto3 is loaded, and no thread runs."""
@@ -67,6 +69,12 @@ def test_each_test_has_an_account_of_its_own(run_suite: RunSuite) -> None:
         """,
         "--runtime=memory",
     ).assert_outcomes(passed=3)
+
+
+def test_the_example_of_the_readme_passes(run_suite: RunSuite) -> None:
+    """What the page shows of the plugin works as it stands."""
+    (example,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    run_suite(example, "--runtime=memory").assert_outcomes(passed=1)
 
 
 def test_workers_of_xdist_have_a_cloud_each(run_suite: RunSuite, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class AwsApi:
         from moto.moto_server import werkzeug_app
 
         # moto would let any web page read its answers (CORS); buckets keep their own CORS rules.
-        werkzeug_app.DISABLE_GLOBAL_CORS = True
+        vars(werkzeug_app)["DISABLE_GLOBAL_CORS"] = True
         self._dispatcher = werkzeug_app.DomainDispatcherApplication(werkzeug_app.create_backend_app)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +106,7 @@ def operation_name(service: str, environ: dict[str, Any], body: bytes) -> str:
     if match := re.search(rb"(?:^|&)Action=(\w+)", body):
         return match.group(1).decode()
     if action := parse_qs(environ["QUERY_STRING"]).get("Action"):
-        return action[0]
+        return str(action[0])
     from moto.core.request import Request
     from moto.core.routing import get_service_router
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
+from emulation.gateway.control_client import ControlClient
+
 README = Path(__file__).parent.parent / "README.md"
+KEYS = {"AWS_ACCESS_KEY_ID": "444455556666", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 @pytest.fixture
@@ -38,6 +43,22 @@ def port() -> int:
         return int(free.getsockname()[1])
 
 
+def client(service: str, endpoint_url: str) -> Any:
+    """A boto3 client of the account 444455556666."""
+    return boto3.client(
+        service,
+        endpoint_url=endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id=KEYS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=KEYS["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def now_milliseconds(endpoint_url: str) -> int:
+    """The cloud's time, as CloudWatch Logs wants it."""
+    return int(ControlClient(endpoint_url).clock().now.timestamp() * 1000)
+
+
 def sunabox(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "emulation.cli.main", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
@@ -54,13 +75,7 @@ def endpoint_url(environment: dict[str, str], port: int) -> Iterator[str]:
 
 def test_what_is_up_answers_aws_clients_until_it_is_down(environment: dict[str, str], endpoint_url: str) -> None:
     """The account is the access key, the health page is there, and after `down` nothing answers."""
-    sts = boto3.client(
-        "sts",
-        endpoint_url=endpoint_url,
-        region_name="eu-west-1",
-        aws_access_key_id="444455556666",
-        aws_secret_access_key="test",
-    )
+    sts = client("sts", endpoint_url)
     assert sts.get_caller_identity()["Account"] == "444455556666"
     sts.close()
     connection = HTTPConnection(endpoint_url.removeprefix("http://"), timeout=10)
@@ -74,23 +89,15 @@ def test_what_is_up_answers_aws_clients_until_it_is_down(environment: dict[str, 
 
 def test_logs_are_printed_from_the_command_line(environment: dict[str, str], endpoint_url: str) -> None:
     """By stream, and by how long ago on the cloud's clock; a group that is not there is one line of error."""
-    logs = boto3.client(
-        "logs",
-        endpoint_url=endpoint_url,
-        region_name="us-east-1",
-        aws_access_key_id="444455556666",
-        aws_secret_access_key="test",
-    )
+    logs = client("logs", endpoint_url)
     logs.create_log_group(logGroupName="/app")
-    now = json.loads(sunabox(environment, "status", "--json", "--endpoint-url", endpoint_url).stdout)["clock"]["now"]
-    milliseconds = int(seconds_of(now) * 1000)
+    milliseconds = now_milliseconds(endpoint_url)
     for stream, message, ago in (("web/1", "hello", 1_000), ("job/1", "done", 3_600_000)):
         logs.create_log_stream(logGroupName="/app", logStreamName=stream)
         event = {"timestamp": milliseconds - ago, "message": message}
         logs.put_log_events(logGroupName="/app", logStreamName=stream, logEvents=[event])
     logs.close()
-    environment |= {"AWS_ENDPOINT_URL": endpoint_url, "AWS_ACCESS_KEY_ID": "444455556666"}
-    environment["AWS_SECRET_ACCESS_KEY"] = "test"
+    environment |= KEYS | {"AWS_ENDPOINT_URL": endpoint_url}
 
     def messages(*options: str) -> list[str]:
         result = sunabox(environment, "logs", "/app", *options)
@@ -106,10 +113,30 @@ def test_logs_are_printed_from_the_command_line(environment: dict[str, str], end
     assert len(missing.stderr.splitlines()) == 1
 
 
-def seconds_of(text: str) -> float:
-    from datetime import datetime
-
-    return datetime.fromisoformat(text).timestamp()
+def test_logs_are_followed_until_ctrl_c(environment: dict[str, str], endpoint_url: str) -> None:
+    """What is logged later is printed too; Ctrl-C ends it without a trace."""
+    logs = client("logs", endpoint_url)
+    logs.create_log_group(logGroupName="/app")
+    logs.create_log_stream(logGroupName="/app", logStreamName="web")
+    environment |= KEYS | {"AWS_ENDPOINT_URL": endpoint_url}
+    command = [sys.executable, "-m", "emulation.cli.main", "logs", "/app", "--follow"]
+    following = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert following.stdout is not None
+    try:
+        for message in ("first", "second"):
+            event = {"timestamp": now_milliseconds(endpoint_url), "message": message}
+            logs.put_log_events(logGroupName="/app", logStreamName="web", logEvents=[event])
+            assert following.stdout.readline().endswith(f" web {message}\n")
+        following.send_signal(signal.SIGINT)
+        _, errors = following.communicate(timeout=20)
+    finally:
+        following.kill()
+        following.communicate()
+        logs.close()
+    assert following.returncode == 130
+    assert "Traceback" not in errors
 
 
 @pytest.mark.needs_runtime("process")

@@ -32,7 +32,7 @@ class Birth:
         except OSError as error:
             if self._step == SERVING:
                 raise
-            self.send({"event": "failed", "step": self._step, "errno": error.errno, "error": str(error)})
+            self.send({"event": "failed", "step": self._step, "errno": error.errno, "error": system.reason(error)})
 
     def _unshare(self) -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

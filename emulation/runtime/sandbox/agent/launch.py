@@ -70,8 +70,10 @@ def guarded(work: Callable[[Launch], None], launch: Launch) -> NoReturn:
         _report(launch, {"kind": error.kind, "error": str(error), "code": error.code})
     except passwd.UserNotFound as error:
         _report(launch, {"kind": "user", "error": str(error), "code": 128})
+    except OSError as error:
+        _report(launch, {"kind": "setup", "error": system.reason(error), "code": 128})
     except BaseException as error:
-        _report(launch, {"kind": "setup", "error": str(error) or repr(error), "code": 128})
+        _report(launch, {"kind": "setup", "error": repr(error), "code": 128})
     finally:
         os._exit(127)
 

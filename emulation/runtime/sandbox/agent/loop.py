@@ -102,7 +102,7 @@ class Agent:
         try:
             answer, out = _OPERATIONS[message["op"]](self, message, descriptors)
         except OSError as error:
-            answer, out = {"error": str(error), "errno": error.errno}, []
+            answer, out = {"error": system.reason(error), "errno": error.errno}, []
         if message["id"]:
             self._send({"id": message["id"], **answer}, out)
         for descriptor in (*descriptors, *out):

@@ -31,6 +31,12 @@ def call(name: str, *args: object) -> int:
     return result
 
 
+def reason(error: OSError) -> str:
+    """An error's words, without Python's own."""
+    words = error.strerror or str(error)
+    return f"{error.filename}: {words}" if error.filename else words
+
+
 def unshare(flags: int) -> None:
     call("unshare", flags)
 

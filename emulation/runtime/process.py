@@ -12,8 +12,10 @@ Emulation: no seccomp filter; no_new_privs is always set, so sudo and set-user-I
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from itertools import count
@@ -63,6 +65,7 @@ class ProcessRuntime:
 
     async def start(self) -> None:
         self._folder.open()
+        _allow_descriptors()
         try:
             self._forkserver = ForkServer(self._folder.path)
             findings = await self._probe(self._forkserver, self._folder.path)
@@ -116,6 +119,13 @@ class ProcessRuntime:
         if self._machine is None or self._closed:
             raise RuntimeUnavailable("The process runtime is not running. Start it first.")
         return self._machine
+
+
+def _allow_descriptors() -> None:
+    """Each task needs about ten; the usual soft limit of 1,024 is for programs that call select()."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _free_port() -> int:

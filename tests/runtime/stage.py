@@ -1,4 +1,4 @@
-"""What the contract suite runs its stories on: a runtime, and programs in its own terms (a script, or a real command)."""
+"""What the contract suite plays its stories on: a runtime, and programs in its terms (a script, or a command)."""
 
 import asyncio
 import gc
@@ -17,7 +17,17 @@ from emulation.clock import Clock, SystemClock, real_sleep
 from emulation.images.build import build_python_app
 from emulation.images.library import Library
 from emulation.network.base import Interface, Plumbing
-from emulation.runtime.base import Container, ContainerSpec, Execution, Line, PulledImage, Runtime, Stream, Task, TaskSpec
+from emulation.runtime.base import (
+    Container,
+    ContainerSpec,
+    Execution,
+    Line,
+    PulledImage,
+    Runtime,
+    Stream,
+    Task,
+    TaskSpec,
+)
 from emulation.runtime.memory import MemoryRuntime, Script
 from emulation.runtime.process import ProcessRuntime
 

@@ -45,7 +45,11 @@ def test_the_process_runtime_must_keep_its_promises_to_an_ordinary_user(library:
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "RUNTIME_TEST_LIBRARY": str(home / "library"),
         }
-        tests = [str(path) for path in Path(__file__).parent.glob("test_*.py") if "process" in path.name or "contract" in path.name]
+        tests = [
+            str(path)
+            for path in Path(__file__).parent.glob("test_*.py")
+            if "process" in path.name or "contract" in path.name
+        ]
         command = [_interpreter(), "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", str(home / "tmp")]
         run = subprocess.run(
             [*command, "-k", "not memory", *sorted(tests)],

@@ -62,7 +62,9 @@ def test_a_script_may_depend_on_the_container() -> None:
 
     async def story() -> None:
         runtime = MemoryRuntime(VirtualClock())
-        runtime.scripts["app"] = lambda spec: Script(fails_to_start="CannotStart", fails_with=127) if spec.command else Script()
+        runtime.scripts["app"] = lambda spec: (
+            Script(fails_to_start="CannotStart", fails_with=127) if spec.command else Script()
+        )
         await start(runtime, "app")
         task = await runtime.create_task(TaskSpec("task", "host"))
         spec = ContainerSpec("c", await runtime.pull("app", "1"), command=("x",))

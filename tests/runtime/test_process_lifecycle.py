@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from emulation.clock import SystemClock, monotonic, real_sleep
-from emulation.errors import RuntimeUnavailable
+from emulation.errors import ContainerStartError, RuntimeUnavailable
 from emulation.images.library import Library
 from emulation.runtime.base import Exit
 from emulation.runtime.process import ProcessRuntime
 from emulation.runtime.sandbox.forkserver import AgentFailed, ForkServer
 from emulation.runtime.sandbox.probe import IDENTICAL, SHIFTED, SINGLE, Findings, explain, probe
-from tests.runtime.stage import FakeNetwork, Printed, Stage, Theatre, inside
+from tests.runtime.stage import FakeNetwork, Printed, Stage, Theatre, children, inside
 
 FOREVER = ("sleep", "1000")
 EMULATOR = """
@@ -85,7 +85,9 @@ async def _until_none_is_left() -> None:
             await real_sleep(0.01)
 
 
-def test_a_folder_must_be_used_by_one_emulator_at_a_time(play_process: Theatre, library: Library, runtime_folder: Path) -> None:
+def test_a_folder_must_be_used_by_one_emulator_at_a_time(
+    play_process: Theatre, library: Library, runtime_folder: Path
+) -> None:
     """The second one is told so."""
 
     async def story(stage: Stage) -> None:
@@ -128,6 +130,55 @@ def test_fifty_tasks_at_once_must_run_within_ten_seconds(play_process: Theatre) 
         begun = monotonic()
         await asyncio.gather(*(one(number) for number in range(10, 60)))
         assert monotonic() - begun < 10
+
+    play_process(story)
+
+
+def test_a_runtime_that_closes_while_tasks_start_must_leave_nothing(library: Library, tmp_path: Path) -> None:
+    """Whoever asked is told, or gets a task that is closed already."""
+
+    async def story() -> None:
+        network = FakeNetwork()
+        runtime = ProcessRuntime(clock=SystemClock(), images=library, network=network, folder=tmp_path)
+        await runtime.start()
+        stage = Stage(runtime, network, "app:1")
+        image = await stage.image()
+        running = await stage.task(99)
+
+        async def one(number: int) -> None:
+            await stage.run(await stage.task(number), *FOREVER, image=image)
+
+        starting = [asyncio.ensure_future(one(number)) for number in range(5)]
+        starting += [asyncio.ensure_future(stage.run(running, *FOREVER, image=image)) for _ in range(5)]
+        for _ in range(40):
+            await real_sleep(0)
+        await runtime.close()
+        await asyncio.wait(starting)
+        for job in starting:
+            assert isinstance(job.exception(), ContainerStartError | RuntimeUnavailable | None)
+        assert os.listdir(tmp_path / "tasks") == []
+        assert network.plumbing == {}
+
+    known = children()
+    asyncio.run(story())
+    assert children() == known
+
+
+def test_a_task_whose_agent_is_killed_must_report_its_containers_as_killed(play_process: Theatre) -> None:
+    """By the machine's own want of memory, for example; nobody waits for ever."""
+
+    async def story(stage: Stage) -> None:
+        known = children()
+        task = await stage.task()
+        container = await stage.run(task, *FOREVER)
+        agent = min(children() - known)
+        os.kill(agent, signal.SIGKILL)
+        async with asyncio.timeout(5):
+            assert await container.wait() == Exit(137)
+        with pytest.raises(ContainerStartError):
+            await stage.run(task, *FOREVER)
+        with pytest.raises(ContainerStartError, match="not running"):
+            await inside(container, "true")
 
     play_process(story)
 
@@ -189,7 +240,7 @@ def test_without_control_groups_memory_must_be_watched(library: Library, tmp_pat
 def test_without_network_namespaces_ports_must_be_allotted(
     library: Library, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The program finds its port in PORT, the network reaches it as if it were the declared one, the log says the cost."""
+    """The program finds its port in PORT, the network reaches it as the declared one, the log says the cost."""
 
     async def story() -> None:
         runtime, network = lesser(library, tmp_path, network="veth: Operation not permitted")
@@ -201,7 +252,8 @@ def test_without_network_namespaces_ports_must_be_allotted(
             stage = Stage(runtime, network, "app:1")
             task, printed = await stage.task(), Printed()
             server = (
-                "import os, socket; s = socket.create_server(('127.0.0.1', int(os.environ['PORT']))); print('up', flush=True)\n"
+                "import os, socket; s = socket.create_server(('127.0.0.1', int(os.environ['PORT'])))\n"
+                "print('up', flush=True)\n"
                 "while True: c, _ = s.accept(); c.sendall(b'hello'); c.close()"
             )
             await stage.run(task, "python3", "-I", "-S", "-c", server, output=printed)
@@ -290,7 +342,7 @@ def test_a_kernel_that_refuses_user_namespaces_must_be_found_out(tmp_path: Path)
         "import asyncio, sys; from pathlib import Path\n"
         "Path('/proc/sys/user/max_user_namespaces').write_text('0')\n"
         "from emulation.runtime.process import ProcessRuntime\nfrom emulation.clock import SystemClock\n"
-        "from emulation.errors import RuntimeUnavailable\n"
+        "from emulation.errors import ContainerStartError, RuntimeUnavailable\n"
         "runtime = ProcessRuntime(clock=SystemClock(), images=None, network=None, folder=Path(sys.argv[1]))\n"
         "try: asyncio.run(runtime.start())\n"
         "except RuntimeUnavailable as error: print(error)\n"

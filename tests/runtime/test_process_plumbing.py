@@ -108,6 +108,8 @@ def test_a_program_must_be_reached_and_see_who_asks(play_process: Theatre) -> No
     async def story(stage: Stage) -> None:
         task, printed = await stage.task(), Printed()
         plumbing = stage.network.plumbing["eni-5"]
+        attempts: list[object] = []
+        plumbing.watch(lambda *attempt: attempts.append(attempt))
         with pytest.raises(ConnectionRefusedError):
             await plumbing.dial(7777, IPv4Address("10.0.0.20"))
         await stage.run(task, "python3", "-I", "-S", "-c", SERVER, output=printed)
@@ -117,6 +119,7 @@ def test_a_program_must_be_reached_and_see_who_asks(play_process: Theatre) -> No
             assert await ask(sock, b"hello") == f"5 from {seen}".encode()
         many = await asyncio.gather(*(plumbing.dial(7777, IPv4Address("10.0.0.20")) for _ in range(30)))
         assert {await ask(sock, b"x") for sock in many} == {b"1 from 10.0.0.20"}
+        assert attempts == []  # they are not the task's
 
     play_process(story)
 

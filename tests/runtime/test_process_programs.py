@@ -167,7 +167,9 @@ def test_an_init_process_must_pass_signals_on_and_reap(play_process: Theatre) ->
     async def story(stage: Stage) -> None:
         container = await stage.run(await stage.task(), *FOREVER, init=True)
         await inside(container, "sh", "-c", "(sleep 0.01 &) ; exit 0")
-        _, lines = await inside(container, "sh", "-c", "sleep 0.3; cat /proc/[0-9]*/stat | grep -c ' Z '; cat /proc/2/comm")
+        _, lines = await inside(
+            container, "sh", "-c", "sleep 0.3; cat /proc/[0-9]*/stat | grep -c ' Z '; cat /proc/2/comm"
+        )
         assert lines == ["0", "sleep"]
         assert await container.stop(timedelta(seconds=30)) == Exit(143)
 
@@ -236,7 +238,7 @@ def test_a_folder_of_the_host_must_belong_to_the_containers_root(play_process: T
 
 
 def test_names_must_be_found_in_etc_hosts_of_each_container(play_process: Theatre) -> None:
-    """extraHosts are a container's own; the network's names reach containers that run already, through the same file."""
+    """extraHosts are a container's own; the network's names reach containers that run already."""
 
     async def story(stage: Stage) -> None:
         task = await stage.task()
@@ -262,7 +264,9 @@ def test_an_unknown_name_must_fail_at_once(play_process: Theatre) -> None:
     """No resolver answers inside of a task, and nobody waits for one."""
 
     async def story(stage: Stage) -> None:
-        text = "import socket\ntry: socket.getaddrinfo('nosuch.example', 80)\nexcept OSError as e: print(type(e).__name__)"
+        text = (
+            "import socket\ntry: socket.getaddrinfo('nosuch.example', 80)\nexcept OSError as e: print(type(e).__name__)"
+        )
         printed = Printed()
         container = await stage.run(await stage.task(), "python3", "-I", "-S", "-c", text, output=printed)
         async with asyncio.timeout(5):
@@ -275,9 +279,11 @@ def test_an_unknown_name_must_fail_at_once(play_process: Theatre) -> None:
 def test_containers_of_a_task_must_share_localhost_but_not_their_files(play_process: Theatre) -> None:
     """As on Fargate. Two tasks may listen on the same port."""
     server = (
-        "import http.server as h\nclass H(h.BaseHTTPRequestHandler):\n def do_GET(s): s.send_response(200); s.end_headers(); "
-        "s.wfile.write(NAME)\n def log_message(s, *a): pass\nx = h.HTTPServer(('0.0.0.0', 80), H); print('up', flush=True); "
-        "x.serve_forever()"
+        "import http.server as h\n"
+        "class H(h.BaseHTTPRequestHandler):\n"
+        " def do_GET(s): s.send_response(200); s.end_headers(); s.wfile.write(NAME)\n"
+        " def log_message(s, *a): pass\n"
+        "x = h.HTTPServer(('0.0.0.0', 80), H); print('up', flush=True); x.serve_forever()"
     )
     client = "import urllib.request as u; print(u.urlopen('http://127.0.0.1').read().decode())"
 
@@ -375,7 +381,10 @@ def test_a_program_must_inherit_nothing_but_its_standard_descriptors(play_proces
     """No sockets of the agent, no folders of the host; neither for commands."""
 
     async def story(stage: Stage) -> None:
-        text = "import os; print([fd for fd in os.listdir('/proc/self/fd') if fd not in '012' and os.path.exists(f'/proc/self/fd/{fd}')])"
+        text = (
+            "import os\nfolder = '/proc/self/fd/'\n"
+            "print([fd for fd in os.listdir(folder) if fd not in '012' and os.path.exists(folder + fd)])"
+        )
         command = ("python3", "-I", "-S", "-c", text)
         printed = Printed()
         container = await stage.run(await stage.task(), *command, output=printed)

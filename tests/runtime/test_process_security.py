@@ -39,7 +39,8 @@ def test_a_container_with_every_capability_must_still_not_change_the_host(play_p
         before = Path("/proc/sys/kernel/panic").read_text()
         program = (
             "import ctypes, errno\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.umount2(b'/proc/sys', 2)\n"
-            "try:\n open('/proc/sys/kernel/panic', 'w').write('7')\nexcept OSError as e: print(errno.errorcode[e.errno])\n"
+            "try:\n open('/proc/sys/kernel/panic', 'w').write('7')\n"
+            "except OSError as e: print(errno.errorcode[e.errno])\n"
             "try:\n import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n"
             "except OSError as e: print(errno.errorcode[e.errno])\n"
         )
@@ -58,7 +59,10 @@ def test_processes_of_the_host_and_of_other_containers_must_be_invisible(play_pr
         task = await stage.task()
         await stage.run(task, *FOREVER)
         container = await stage.run(task, *FOREVER)
-        assert await inside(container, "sh", "-c", "echo /proc/[0-9]*; cat /proc/1/comm") == (0, ["/proc/1 /proc/2", "sleep"])
+        assert await inside(container, "sh", "-c", "echo /proc/[0-9]*; cat /proc/1/comm") == (
+            0,
+            ["/proc/1 /proc/2", "sleep"],
+        )
 
     play_process(story)
 
@@ -101,7 +105,8 @@ def test_files_of_the_host_must_be_out_of_reach(play_process: Theatre, tmp_path:
         (tmp_path / "secret").write_text("secret")
         text = (
             f"cat {tmp_path}/secret /proc/1/root{tmp_path}/secret /proc/1/cwd/../..{tmp_path}/secret 2>/dev/null;"
-            "ls -A / | grep '^[.]'; python3 -c \"import os; os.mknod('/tmp/disk', 0o60600, os.makedev(254, 0))\" 2>&1 | tail -1"
+            "ls -A / | grep '^[.]';"
+            "python3 -c \"import os; os.mknod('/tmp/disk', 0o60600, os.makedev(254, 0))\" 2>&1 | tail -1"
         )
         _, lines = await stage.shell(await stage.task(), text)
         assert lines == ["PermissionError: [Errno 1] Operation not permitted"]
@@ -115,6 +120,8 @@ def test_an_image_must_stay_as_it_was_unpacked(play_process: Theatre) -> None:
     async def story(stage: Stage) -> None:
         task = await stage.task()
         await stage.shell(task, "echo changed > /etc/os-release; rm -r /usr/bin/id; mkdir /new; chmod 000 /new")
-        assert await stage.shell(task, "grep -c Sunabox /etc/os-release; test -x /usr/bin/id; ls -d /new 2>/dev/null") == (2, ["2"])
+        assert await stage.shell(
+            task, "grep -c Sunabox /etc/os-release; test -x /usr/bin/id; ls -d /new 2>/dev/null"
+        ) == (2, ["2"])
 
     play_process(story)

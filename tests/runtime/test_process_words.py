@@ -10,7 +10,9 @@ from emulation.runtime.sandbox.cgroups import Hierarchy, find
 from emulation.runtime.sandbox.lines import LineSplitter
 from emulation.runtime.sandbox.settings import capabilities, stop_signal, tmpfs
 
-PASSWD = "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\napp:x:1000:1001::/srv/app:/bin/sh\n7:x:8:8::/seven:/bin/sh\n"
+PASSWD = (
+    "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\napp:x:1000:1001::/srv/app:/bin/sh\n7:x:8:8::/seven:/bin/sh\n"
+)
 GROUP = "root:x:0:\napp:x:1001:\nwheel:x:10:root,app\nstaff:x:50:app\n"
 
 

@@ -72,7 +72,7 @@ class ProcessContainer:
         deadline = self._clock.now() + timeout
         await self.signal(words.stop_signal(self._spec.image.config))
         with self._clock.working(f"container {self._spec.name} reacts to its stop signal"):
-            await asyncio.wait({self._exit}, timeout=_REACTION_SECONDS if timeout else 0)
+            await asyncio.wait({self._exit}, timeout=min(_REACTION_SECONDS, timeout.total_seconds()))
         if self.running and self._clock.now() < deadline:
             timer = asyncio.ensure_future(self._clock.sleep_until(deadline))
             try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from emulation.clock import Clock
-from emulation.errors import ContainerStartError
+from emulation.errors import ContainerStartError, RuntimeUnavailable
 from emulation.network.base import Interface, Plumbing
 from emulation.runtime.base import ContainerSpec, Mount, Output, TaskSpec
 from emulation.runtime.sandbox import settings as words
@@ -23,7 +23,7 @@ from emulation.runtime.sandbox.agent import system
 from emulation.runtime.sandbox.cgroups import Group, Hierarchy
 from emulation.runtime.sandbox.channel import AgentGone
 from emulation.runtime.sandbox.container import ProcessContainer
-from emulation.runtime.sandbox.forkserver import AgentProcess, ForkServer, Ids
+from emulation.runtime.sandbox.forkserver import AgentFailed, AgentProcess, ForkServer, Ids
 from emulation.runtime.sandbox.plumbing import HostPlumbing, NamespacePlumbing
 from emulation.runtime.sandbox.program import LaunchReport, Programs
 from emulation.runtime.sandbox.rootfs import Images, copy_tree, make_file, make_folder, remove_tree, rewrite
@@ -82,6 +82,10 @@ class ProcessTask:
         self._ports: dict[int, int] = {}
         self._closing: asyncio.Task[None] | None = None
         self._attached = False
+        self._opening = asyncio.Lock()
+        self._starting = 0
+        self._none_starting = asyncio.Event()
+        self._none_starting.set()
 
     @property
     def spec(self) -> TaskSpec:
@@ -98,7 +102,14 @@ class ProcessTask:
     async def open(self) -> None:
         """Makes the task's namespaces and has the network connect them. Leaves nothing behind where it raises."""
         try:
-            await self._open()
+            async with self._opening:
+                await self._open()
+        except AgentFailed as error:
+            await self.close()
+            raise RuntimeUnavailable(
+                f"The machine has no namespaces left for another task ({error}). Stop some, or raise the limits "
+                "user.max_user_namespaces, user.max_net_namespaces and user.max_pid_namespaces (sysctl)."
+            ) from None
         except BaseException:
             await self.close()
             raise
@@ -129,8 +140,18 @@ class ProcessTask:
         await machine.network.attach(spec.interface, self._plumbing, ports=spec.ports)
 
     async def start_container(self, spec: ContainerSpec, output: Output) -> ProcessContainer:
-        with self._machine.clock.working(f"container {spec.name} starts"):
-            return await self._start(spec, output)
+        self._starting += 1
+        self._none_starting.clear()
+        try:
+            with self._machine.clock.working(f"container {spec.name} starts"):
+                return await self._start(spec, output)
+        except OSError as error:  # the disk is full, the control groups are used up
+            reason = error.strerror or str(error)
+            raise ContainerStartError(f"CannotCreateContainerError: Error response from daemon: {reason}") from error
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                self._none_starting.set()
 
     async def close(self) -> None:
         if self._closing is None:
@@ -138,6 +159,11 @@ class ProcessTask:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
+        async with self._opening:
+            await self._remove()
+        self._on_closed(self)
+
+    async def _remove(self) -> None:
         with self._machine.clock.working(f"task {self._spec.task_id} is removed"):
             if self._attached and self._spec.interface is not None:
                 try:
@@ -148,12 +174,12 @@ class ProcessTask:
                 self._plumbing.close()
             if hasattr(self, "_agent"):
                 await self._agent.close()
+            await self._none_starting.wait()
             for container in self._containers:
                 await container.wait()
             if self._group is not None:
                 await self._group.remove()
             await asyncio.to_thread(remove_tree, self._folder)
-        self._on_closed(self)
 
     def _make_group(self) -> Group | None:
         if self._machine.hierarchy is None:

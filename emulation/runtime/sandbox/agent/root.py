@@ -103,6 +103,8 @@ def _make_read_only(target: str) -> None:
 
 def _touch(target: str) -> None:
     if not os.path.exists(target):
+        if os.path.islink(target):  # to nowhere, as some images have /etc/resolv.conf
+            os.unlink(target)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "w"):
             pass

@@ -23,9 +23,14 @@ REMEMBERED = 256
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What should be open for an interface: addresses inside its task, names, and ports for the host by decision."""
+    """What should be open for an interface: addresses inside its task, names, and ports for the host by decision.
+
+    `silent` are addresses of 127.0.0.0/8 that must not answer in the task. Nothing filters them there, as they never
+    leave its loopback device, and without a listener they would refuse connections instead.
+    """
 
     outlets: frozenset[Address] = frozenset()
+    silent: Mapping[Address, Decision] = field(default_factory=dict)
     published: Mapping[int, Decision] = field(default_factory=dict)
     names: Mapping[str, IPv4Address] = field(default_factory=dict)
 
@@ -46,6 +51,7 @@ class Attachment:
         self.outlets: dict[Address, Listener] = {}
         self.published: dict[int, Listener] = {}
         self.denied: dict[int, Decision] = {}
+        self.silent: Mapping[Address, Decision] = {}
         self.demanded: dict[Address, None] = {}
         self.reported: dict[Address, str] = {}
         self.closed = False
@@ -93,11 +99,16 @@ class Attachment:
         if dict(wanted.names) != dict(self._names):
             await self.plumbing.set_names(wanted.names)
             self._names = dict(wanted.names)
-        surplus = [address for address in self.outlets if address not in wanted.outlets]
-        missing = sorted(address for address in wanted.outlets if address not in self.outlets)
+        listening = wanted.outlets | wanted.silent.keys()
+        surplus = [address for address in self.outlets if address not in listening]
+        missing = sorted(address for address in listening if address not in self.outlets)
+        for address, listener in self.outlets.items():
+            if address in listening:
+                listener.deny() if address in wanted.silent else listener.permit()
+        self.silent = wanted.silent
         results = await asyncio.gather(
             *(self._close_outlet(address) for address in surplus),
-            *(self._open_outlet(address) for address in missing),
+            *(self._open_outlet(address, open=address not in wanted.silent) for address in missing),
             return_exceptions=True,
         )
         for result in results:
@@ -121,9 +132,11 @@ class Attachment:
             self.published.clear()
             self.denied.clear()
 
-    async def _open_outlet(self, address: Address) -> None:
+    async def _open_outlet(self, address: Address, *, open: bool) -> None:
         sock = await self.plumbing.listen(*address)
-        listener = Listener(sock, lambda client, _: self._take(self._on_outlet(self, address, client), client))
+        listener = Listener(
+            sock, lambda client, _: self._take(self._on_outlet(self, address, client), client), open=open
+        )
         try:
             await self.plumbing.open_egress(*address)
         except BaseException:

@@ -14,7 +14,8 @@ class Destination:
     Examples: the AWS endpoint (169.254.170.2:4566), task metadata (169.254.170.2:80), a database (10.0.2.9:5432, served
     at 127.0.3.7:5432). `vpc_id` None means every VPC. `names` resolve to `ip` in the tasks of that VPC. With
     `security_groups` it is subject to their ingress rules; without, only to the egress rules of who connects.
-    Link-local addresses are always permitted.
+    Link-local addresses are always permitted. `private_ip` is what rules know it by where `ip` is an address of the
+    host (127.0.0.0/8), which inside tasks is a mere label.
     """
 
     ip: IPv4Address
@@ -24,10 +25,12 @@ class Destination:
     names: tuple[str, ...] = ()
     eni_id: str = ""
     security_groups: tuple[str, ...] = ()
+    private_ip: IPv4Address | None = None
 
     def party(self, vpc_id: str) -> Party:
         """The destination as an interface of that VPC sees it."""
-        return Party(self.ip, vpc_id, self.security_groups or None, self.eni_id or (self.names or ("",))[0])
+        name = self.eni_id or (self.names or ("",))[0]
+        return Party(self.private_ip or self.ip, vpc_id, self.security_groups or None, name)
 
 
 @dataclass(frozen=True, slots=True)

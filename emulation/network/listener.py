@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
@@ -16,6 +18,9 @@ BACKLOG = 256
 _PAUSE_SECONDS = 0.5
 _SO_MEMINFO = getattr(socket, "SO_MEMINFO", 55)  # Linux; the socket module does not name it
 _DROPS = 8
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # Linux
+_DROP_ALL = struct.pack("=HBBI", 0x06, 0, 0, 0)
+"""A packet filter of one instruction, "return 0": no packet passes. Source: linux/filter.h."""
 
 OnConnection = Callable[[socket.socket, tuple[str, int]], None]
 
@@ -61,20 +66,45 @@ class Listener:
         if self.open:
             return
         self._sock.listen(BACKLOG)
+        self._filter(drop_all=False)
         self._discard_filler()
         self._loop.add_reader(self._sock, self._accept)
         self.open, self._denied = True, False
 
     def deny(self) -> None:
-        """Leaves new connections without an answer: the kernel drops them as long as the accept queue is full.
+        """Leaves new connections without an answer; established ones live on.
 
-        A queue of length 0 is filled by one connection of our own. Established connections live on.
+        On Linux a packet filter does it, also for a listener inside of a task. Elsewhere the kernel drops connections
+        as long as the accept queue is full: a queue of length 0, filled by one connection of our own.
         """
         if self._denied:
             return
         if self.open:
             self._loop.remove_reader(self._sock)
             self._accept()
+        if self._filter(drop_all=True):
+            self._sock.listen(BACKLOG)
+        else:
+            self._fill()
+        self._drops = self._kernel_drops()
+        self.open, self._denied = False, True
+
+    def _filter(self, *, drop_all: bool) -> bool:
+        """Lets no packet reach the socket, or all. Whether the system can do that."""
+        if not sys.platform.startswith("linux"):
+            return False
+        try:
+            if drop_all:
+                instructions = ctypes.create_string_buffer(_DROP_ALL)
+                program = struct.pack("@HP", 1, ctypes.addressof(instructions))
+                self._sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+            else:
+                self._sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        except OSError:  # none to detach, or a kernel without filters
+            return False
+        return True
+
+    def _fill(self) -> None:
         self._sock.listen(0)
         self._filler = socket.socket()
         self._filler.setblocking(False)
@@ -84,8 +114,6 @@ class Listener:
         except OSError:  # a client was quicker and fills the queue; it is served or reset once that is decided
             self._filler.close()
             self._filler = None
-        self._drops = self._kernel_drops()
-        self.open, self._denied = False, True
 
     def tries(self) -> int:
         """How many packets of denied connections were dropped since it was asked last; 0 where the kernel won't say."""

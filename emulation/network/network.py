@@ -194,13 +194,16 @@ class Network:
     def denials(self) -> deque[Denial]:
         """The last denied connections, oldest first.
 
-        Attempts of tasks are recorded when they happen, those of the host when somebody looks here: its packets are
-        dropped by the kernel, which only counts them.
+        Attempts of tasks are recorded when they happen, those of the host and those to addresses of 127.0.0.0/8 when
+        somebody looks here: the kernel drops the packets, and only counts them.
         """
         for attachment in self._attachments.values():
             for port, decision in attachment.denied.items():
                 if attachment.published[port].tries():
                     self._deny(attachment, HOST.name, attachment.interface.public_ip or LOOPBACK, port, decision.reason)
+            for (ip, port), decision in attachment.silent.items():
+                if (listener := attachment.outlets.get((ip, port))) is not None and listener.tries():
+                    self._deny(attachment, str(private_party(attachment.interface)), ip, port, decision.reason)
         return self._denials
 
     def _deny(self, about: Attachment, source: str, ip: IPv4Address, port: int, reason: str) -> None:
@@ -240,8 +243,13 @@ class Network:
     def _wanted(self, attachment: Attachment, *, ahead: int = AHEAD) -> Wanted:
         interface = attachment.interface
         destinations = [d for d in self._destinations.values() if d.vpc_id in (None, interface.vpc_id)]
-        outlets = {(d.ip, d.port) for d in destinations} | set(attachment.demanded)
-        open_outlets = {address for address in outlets if self._decide(attachment, *address)[1].permitted}
+        # On the task's own loopback device, a listener of ours would take the port from a program on 0.0.0.0.
+        # Emulation: so a task that declares the port reaches such a destination by its name or private address only.
+        outlets = {(d.ip, d.port) for d in destinations if not (d.ip.is_loopback and d.port in attachment.ports)}
+        outlets |= set(attachment.demanded)
+        decisions = {address: self._decide(attachment, *address)[1] for address in outlets}
+        open_outlets = {address for address, decision in decisions.items() if decision.permitted}
+        silent = {a: decision for a, decision in decisions.items() if a[0].is_loopback and not decision.permitted}
         peers = [peer for peer in self._vpcs.get(interface.vpc_id, {}).values() if peer is not attachment]
         declared = (address for peer in islice(peers, CONSIDERED) for address in self._ahead(attachment, peer))
         open_outlets.update(islice(declared, ahead))
@@ -251,7 +259,7 @@ class Network:
             for port in sorted(attachment.ports | named_ports(interface.security_groups, self._groups)):
                 published[port] = permitted(HOST, own, "tcp", port, self._groups)
         names = {name: d.ip for d in destinations for name in d.names}
-        return Wanted(frozenset(open_outlets), published, names)
+        return Wanted(frozenset(open_outlets), silent, published, names)
 
     def _host_endpoint(self, ip: IPv4Address, port: int) -> Address:
         if self._addresses.own_addresses:

@@ -13,6 +13,7 @@ from emulation.errors import RuntimeUnavailable
 from emulation.images.build import build_python_app
 from emulation.images.library import Library
 from emulation.network.destination import Destination
+from emulation.network.endpoint import Endpoint, Placement
 from emulation.network.network import Network
 from emulation.runtime.base import ContainerSpec, Line, PulledImage, Stream, Task, TaskSpec
 from emulation.runtime.process import ProcessRuntime
@@ -197,6 +198,36 @@ async def test_destinations_on_the_host_are_reached_by_name_and_metadata_whateve
         assert (await m.ask(app, "db.example.internal", 5432))[0] == "hello"
         assert (await m.ask(closed, "169.254.170.2", 80))[0] == "hello"
         assert (await m.ask(closed, "db.example.internal", 5432, 0.3))[0] == "TimeoutError"
+
+
+@story
+async def test_an_endpoint_is_one_address_for_host_and_tasks_and_silent_where_groups_deny_it(
+    library: Library, folder: Path
+) -> None:
+    """The host's address, the private one and the name lead to it; after the rule has gone, none of them answers."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"hello\n")
+        writer.close()
+
+    groups = Groups(sg_app=(), sg_cache=(tcp(6379, "sg-app"),))
+    async with machine(groups, library, folder) as m:
+        endpoint = Endpoint(m.net, 6379)
+        places = (str(endpoint.address), "10.0.2.9", "cache.example.internal")
+        async with await asyncio.start_server(greet, str(endpoint.address), endpoint.port):
+            app, _ = await m.task("app", "10.0.1.5", "sg-app")
+            other, _ = await m.task("other", "10.0.1.6")
+            await endpoint.announce(Placement("vpc-1", ("sg-cache",), ip("10.0.2.9"), "eni-cache"), places[2:])
+            assert await from_host(endpoint.address, 6379) == "hello"
+            assert [(await m.ask(app, place, 6379))[0] for place in places] == ["hello"] * 3
+            answer, duration = await m.ask(other, places[0], 6379, 0.3)
+            assert answer == "TimeoutError" and duration >= 300
+            assert [(d.source, str(d.destination)) for d in m.net.denials] == [("eni-other (10.0.1.6)", places[0])]
+            groups.rules["sg-cache"] = ()
+            await m.net.refresh()
+            assert [(await m.ask(app, place, 6379, 0.3))[0] for place in places] == ["TimeoutError"] * 3
+            await endpoint.release()
+            assert (await m.ask(app, places[0], 6379, 0.3))[0] == "ConnectionRefusedError"
 
 
 @story

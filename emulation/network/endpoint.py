@@ -1,0 +1,83 @@
+"""Endpoints of managed servers (databases, caches): one address that works on the host and in tasks alike.
+
+The address is one of the host's 127.0.0.0/8 and the server itself listens there, so the host reaches it without any
+detour. In the tasks of its VPC the very same address and port lead to it, as do its private address in the VPC and its
+names, as far as security groups permit; what they deny gets no answer.
+
+Emulation: on AWS, only the VPC reaches a database or cache. Here the host does, too, whatever the security groups say:
+it stands for the machine inside of the VPC from which people look after their data.
+"""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from emulation.network.destination import Destination
+from emulation.network.network import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where in a VPC an endpoint is. `private_ip` is that of its network interface, where it has one."""
+
+    vpc_id: str
+    security_groups: tuple[str, ...]
+    private_ip: IPv4Address | None = None
+    eni_id: str = ""
+
+
+class Endpoint:
+    """Leased when it is made, until `release`. `announce` makes it known to tasks, `withdraw` takes that back.
+
+    To be made and used on the event loop. Raises NoAddressLeft when it is made and no address is free.
+    """
+
+    def __init__(self, network: Network, port: int) -> None:
+        self._network = network
+        self._announced: tuple[Destination, ...] = ()
+        self.address: IPv4Address = network.allocate_public_address()
+        self.port = port
+
+    async def announce(
+        self, placement: Placement, names: tuple[str, ...] = (), upstream: tuple[str, int] | None = None
+    ) -> None:
+        """Opens it in all present and future tasks of the VPC. To be called again when something has changed.
+
+        `names` resolve in the tasks, to the private address where there is one. `upstream` is where the server really
+        listens, if not at the endpoint's own address and port.
+        """
+        wanted = self._destinations(placement, names, upstream or (str(self.address), self.port))
+        for old in self._announced:
+            if all((old.vpc_id, old.ip, old.port) != (new.vpc_id, new.ip, new.port) for new in wanted):
+                await self._network.withdraw(old)
+        self._announced = wanted
+        for new in wanted:
+            await self._network.announce(new)
+
+    async def withdraw(self) -> None:
+        """Closes it in tasks; established connections live on. Harmless when it was not announced."""
+        announced, self._announced = self._announced, ()
+        for destination in announced:
+            await self._network.withdraw(destination)
+
+    async def release(self) -> None:
+        """Withdraws it and gives the address back. The server must not listen there any more. Harmless twice."""
+        await self.withdraw()
+        self._network.release_public_address(self.address)
+
+    def _destinations(
+        self, placement: Placement, names: tuple[str, ...], upstream: tuple[str, int]
+    ) -> tuple[Destination, ...]:
+        addresses = [ip for ip in (placement.private_ip, self.address) if ip is not None]
+        return tuple(
+            Destination(
+                ip=ip,
+                port=self.port,
+                upstream=upstream,
+                vpc_id=placement.vpc_id,
+                names=names if ip == addresses[0] else (),
+                eni_id=placement.eni_id,
+                security_groups=placement.security_groups,
+                private_ip=placement.private_ip,
+            )
+            for ip in addresses
+        )

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -15,8 +16,9 @@ import pytest
 from emulation.clock import SystemClock, monotonic, real_sleep
 from emulation.errors import ContainerStartError, RuntimeUnavailable
 from emulation.images.library import Library
-from emulation.runtime.base import Exit
+from emulation.runtime.base import ContainerSpec, Exit, Line
 from emulation.runtime.process import ProcessRuntime
+from emulation.runtime.sandbox import task as task_module
 from emulation.runtime.sandbox.forkserver import AgentFailed, ForkServer
 from emulation.runtime.sandbox.probe import IDENTICAL, SHIFTED, SINGLE, Findings, explain, probe
 from tests.runtime.stage import FakeNetwork, Printed, Stage, Theatre, children, inside
@@ -181,6 +183,67 @@ def test_a_task_whose_agent_is_killed_must_report_its_containers_as_killed(play_
             await inside(container, "true")
 
     play_process(story)
+
+
+def test_output_that_nobody_takes_must_not_keep_a_task_from_closing(
+    play_process: Theatre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given a while, and then up."""
+    monkeypatch.setattr(task_module, "_LAST_OUTPUT_SECONDS", 0.1)
+
+    async def story(stage: Stage) -> None:
+        async def never(line: Line) -> None:
+            await asyncio.get_running_loop().create_future()
+
+        task = await stage.task()
+        spec = ContainerSpec("loud", await stage.image(), command=("sh", "-c", "echo x; sleep 1000"))
+        container = await task.start_container(spec, never)
+        async with asyncio.timeout(5):
+            await task.close()
+            assert await container.wait() == Exit(137)
+
+    play_process(story)
+
+
+def test_processors_must_be_limited_where_the_kernel_does_it(play_process: Theatre) -> None:
+    """A tenth of a processor gets about a tenth of the time, measured inside."""
+    if os.geteuid() != 0 or not Path("/sys/fs/cgroup/cpu").exists():
+        pytest.skip("no CPU control group may be made here")
+    busy = "import time; begin = time.time()\nwhile time.time() < begin + 2: pass\nprint(time.process_time() / 2 < 0.3)"
+
+    async def story(stage: Stage) -> None:
+        for task, limits in ((await stage.task(5), {"cpus": 0.1}), (await stage.task(6, cpus=0.1), {})):
+            printed = Printed()
+            container = await stage.run(task, "python3", "-I", "-S", "-c", busy, output=printed, **limits)
+            await container.wait()
+            assert printed.text() == ["True"]
+
+    play_process(story)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system can be mounted by root only")
+def test_a_full_disk_must_fail_the_container_and_leave_nothing(library: Library, tmp_path: Path) -> None:
+    """The reason is the container's; the task can be closed."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "none", str(folder)], check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+
+    async def story(stage: Stage) -> None:
+        task, image = await stage.task(), await stage.image()
+        with (folder / "filler").open("wb") as filler, suppress(OSError):
+            while True:
+                filler.write(b"x" * (1 << 20))
+                filler.flush()
+        with pytest.raises(ContainerStartError, match="No space left on device"):
+            await stage.run(task, *FOREVER, image=image)
+        os.unlink(folder / "filler")
+        await stage.run(task, *FOREVER, image=image)
+
+    try:
+        Theatre("process", library, folder)(story)
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 def lesser(library: Library, folder: Path, **changes: object) -> tuple[ProcessRuntime, FakeNetwork]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from emulation.runtime.base import Output, Stream
 from emulation.runtime.sandbox.channel import AgentGone, Channel
 from emulation.runtime.sandbox.forkserver import Ids
 from emulation.runtime.sandbox.lines import OutputReader
+
+log = logging.getLogger(__name__)
 
 KILLED = 137
 
@@ -32,6 +35,7 @@ class Programs:
         self._running: dict[int, Program] = {}
         self._early: dict[int, int] = {}
         self._failed: set[int] = set()
+        self._unfinished: set[Program] = set()
         self._gone = False
 
     def exited(self, message: Mapping[str, Any]) -> None:
@@ -51,6 +55,13 @@ class Programs:
         for program in self._running.values():
             program.exited(KILLED)
         self._running.clear()
+
+    async def finish(self, seconds: float) -> None:
+        """Waits until all output was delivered, but not for ever: who does not take it by then does not get it."""
+        if done := {program.done for program in self._unfinished}:
+            await asyncio.wait(done, timeout=seconds)
+        for program in self._unfinished:
+            program.abandon()
 
     async def start(
         self, operation: str, settings: Mapping[str, Any], stdin: int, output: Output, more: Sequence[int]
@@ -76,6 +87,8 @@ class Programs:
             program = Program(self._channel, pid, OutputReader({Stream.STDOUT: stdout, Stream.STDERR: stderr}, output))
             ours.pop_all()
             os.close(status)
+        self._unfinished.add(program)
+        program.done.add_done_callback(lambda _: self._unfinished.discard(program))
         if pid in self._early:
             program.exited(self._early.pop(pid))
         elif self._gone:
@@ -121,6 +134,7 @@ class Program:
         self.pid = pid
         self.code: asyncio.Future[int] = loop.create_future()
         self._channel, self._output = channel, output
+        self._reading = loop.create_task(output.run())
         self.done = loop.create_task(self._finish())
 
     @property
@@ -137,8 +151,14 @@ class Program:
             self.code.set_result(code)
             self._output.program_exited()
 
+    def abandon(self) -> None:
+        """Reads no more of the output."""
+        self._reading.cancel()
+
     async def _finish(self) -> int:
-        await self._output.run()
+        await asyncio.wait({self._reading})
+        if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
+            log.error("A program's output could not be read: %s", error)
         return await self.code
 
 

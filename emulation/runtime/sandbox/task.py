@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 MTU = 65535
 _MIB = 1 << 20
+_LAST_OUTPUT_SECONDS = 10
 _RESOLVER = b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 """Nobody answers there, at once: names that are not in /etc/hosts fail without a wait."""
 
@@ -175,6 +176,8 @@ class ProcessTask:
             if hasattr(self, "_agent"):
                 await self._agent.close()
             await self._none_starting.wait()
+            if hasattr(self, "_programs"):
+                await self._programs.finish(_LAST_OUTPUT_SECONDS)
             for container in self._containers:
                 await container.wait()
             if self._group is not None:

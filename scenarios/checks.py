@@ -4,11 +4,28 @@ import http.client
 import json
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from program import Program, Server
+from program import Program
 
 _SECONDS = 10
+
+
+class Served(Protocol):
+    """A web application, wherever it runs."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class At:
+    """A web application at an address."""
+
+    host: str
+    port: int = 7777
 
 
 @dataclass(frozen=True)
@@ -26,26 +43,34 @@ class Answer:
         return json.loads(self.body)
 
 
-def get(server: Server, path: str) -> Answer:
+def get(server: Served, path: str) -> Answer:
     return _ask(server, "GET", path)
 
 
-def post(server: Server, path: str, fields: dict[str, str]) -> Answer:
+def post(server: Served, path: str, fields: dict[str, str]) -> Answer:
     return _ask(server, "POST", path, json.dumps(fields))
 
 
-def is_healthy(server: Server) -> bool:
+def is_healthy(server: Served) -> bool:
     """What a load balancer asks again and again."""
     answer = get(server, "/healthz")
     return answer.status == 200 and answer.json == {"status": "ok"}
 
 
-def refuses_connections(server: Server) -> bool:
+def refuses_connections(server: Served) -> bool:
     try:
         socket.create_connection((server.host, server.port), timeout=_SECONDS).close()
     except ConnectionRefusedError:
         return True
     return False
+
+
+def is_up(server: Served) -> bool:
+    """Whether the application can be reached at all, and serves its page."""
+    try:
+        return is_healthy(server) and get(server, "/").status == 200
+    except ConnectionError:
+        return False
 
 
 def counts(program: Program) -> dict[str, int]:
@@ -63,7 +88,7 @@ def recommended(program: Program) -> list[str]:
     return [line["id"] for line in program.must("recommend").lines("recommend")]
 
 
-def _ask(server: Server, method: str, path: str, body: str | None = None) -> Answer:
+def _ask(server: Served, method: str, path: str, body: str | None = None) -> Answer:
     connection = http.client.HTTPConnection(server.host, server.port, timeout=_SECONDS)
     try:
         connection.request(method, path, body)

@@ -6,16 +6,14 @@ sees, and all he has of it is what it writes: lines in CloudWatch Logs, a model 
 
 import fcntl
 import socket
-import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from checks import At, is_up
 from fargate import FIXTURES, Fargate, build_furui
-from program import Program, Server
+from program import Program
 
-from checks import get, is_healthy
 from emulation.images.library import Library
 from emulation.testing.account import AwsAccount
 
@@ -140,7 +138,7 @@ def test_two_tasks_must_each_have_the_port_to_themselves(
 
     assert len(set(addresses)) == 2
     for address in addresses:
-        eventually(lambda address=address: is_up(address), within=20)
+        eventually(lambda address=address: is_up(At(address)), within=20)
 
 
 def test_a_security_group_without_the_port_must_answer_nothing(
@@ -160,7 +158,7 @@ def test_a_security_group_without_the_port_must_answer_nothing(
         socket.create_connection((address, PORT), timeout=1)
 
     fargate.open(group, PORT)
-    eventually(lambda: is_up(address), within=20)
+    eventually(lambda: is_up(At(address)), within=20)
 
 
 def test_a_stopped_task_must_be_asked_before_it_is_killed(
@@ -174,7 +172,7 @@ def test_a_stopped_task_must_be_asked_before_it_is_killed(
     arn = fargate.run(definition, fargate.security_group("web", PORT))
     eventually(lambda: fargate.status(arn) == "RUNNING", within=20)
     address = fargate.public_ip(arn)
-    eventually(lambda: is_up(address), within=20)
+    eventually(lambda: is_up(At(address)), within=20)
 
     fargate.ecs.stop_task(cluster=fargate.cluster, task=arn, reason="the day is over")
     task = fargate.stopped(arn)
@@ -214,13 +212,3 @@ def test_an_image_that_nobody_pushed_must_stop_the_task(fargate: Fargate, furui_
     assert task["stoppedReason"].startswith("CannotPullContainerError: ")
     assert f"{missing}: not found" in task["stoppedReason"]
     assert "exitCode" not in task["containers"][0]
-
-
-def is_up(address: str) -> bool:
-    process: Any = subprocess.Popen(["true"])
-    process.wait()
-    server = Server(process, address, PORT)
-    try:
-        return is_healthy(server) and get(server, "/").status == 200
-    except ConnectionError:
-        return False

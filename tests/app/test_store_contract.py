@@ -24,7 +24,7 @@ def test_what_was_added_is_there_for_the_next_process(store: Store, settings: Se
     """A second store of the same settings sees the examples, in the order of their ids, whatever their text."""
     examples = [
         Example("plain", YES),
-        Example('quotes " \' and \\ and \u2028 and tabs\t, ends', NO),
+        Example("quotes \" ' and \\ and \u2028 and tabs\t, ends", NO),
         Example("網路 🖧 naïve", frozenset()),
         Example("%s {} $1 \\N \\.", YES),
     ]

@@ -15,7 +15,7 @@ from emulation.errors import PortInUse, SunaboxError
 
 def test_a_password_is_asked_for(tmp_path: Path) -> None:
     """Quotes, blanks and backslashes work in it; without it, nothing is answered."""
-    server = ValkeyServer(tmp_path, password="it's \"a\" \\ %41 @/: é secret")
+    server = ValkeyServer(tmp_path, password='it\'s "a" \\ %41 @/: é secret')
     server.start()
     try:
         with redis.Redis.from_url(server.url()) as client:

@@ -94,9 +94,12 @@ def test_following_gives_each_line_once(service: Any, client: Any, stream: Any) 
             logEvents=[{"timestamp": late, "message": f"late {looks}"}],
         )
 
-    with pytest.raises(Enough):
+    def follow() -> None:
         for line in log_lines(client, "/ecs/train", wait=wait):
             printed.append(line.message)
+
+    with pytest.raises(Enough):
+        follow()
     assert printed == ["one", "two", "late 1", "late 2"]
 
 

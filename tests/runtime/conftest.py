@@ -1,5 +1,6 @@
 """Fixtures of the runtimes' tests: an image, built once, and a stage for each kind of runtime."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -11,10 +12,21 @@ from tests.runtime.stage import Theatre, build_image
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """An image with Python and a small Linux. The suite's second run, as an ordinary user, gets the first one's."""
+    """An image with Python and a small Linux, built once, whatever the number of workers.
+
+    The suite's second run, as an ordinary user, gets the first one's.
+    """
     if built := os.environ.get("RUNTIME_TEST_LIBRARY"):
         return Library(Path(built))
-    return build_image(tmp_path_factory.mktemp("image"))
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "runtime-image"
+    with open(shared / "runtime-image.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            build_image(folder)
+    return Library(folder / "library")
 
 
 @pytest.fixture(scope="session")

@@ -109,12 +109,13 @@ async def inside(container: Container, *command: str, **more: Any) -> tuple[int,
     return await execution.wait(), [line.data.decode() for line in printed.lines]
 
 
-def build_image(folder: Path) -> Library:
-    app = folder / "app"
-    app.mkdir()
-    library = Library(folder / "library")
-    build_python_app(app, library=library, names=["app:1"])
-    return library
+def build_image(folder: Path) -> None:
+    """Makes the library <folder>/library with the image app:1. The folder appears when it is complete."""
+    partial = folder.with_suffix(".partial")
+    app = partial / "app"
+    app.mkdir(parents=True)
+    build_python_app(app, library=Library(partial / "library"), names=["app:1"])
+    partial.rename(folder)
 
 
 def children() -> set[int]:

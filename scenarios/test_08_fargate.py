@@ -1,7 +1,7 @@
 """Chapter 8, the beginning: the program is pushed to ECR, and trains its model as a task on Fargate.
 
-The engineer's program has run on his own machine so far. Now it becomes an image; AWS runs it on a machine that he never
-sees, and all he has of it is what it writes: lines in CloudWatch Logs, a model in S3, an exit code.
+The engineer's program has run on his own machine so far. Now it becomes an image; AWS runs it on a machine that he
+never sees, and all he has of it is what it writes: lines in CloudWatch Logs, a model in S3, an exit code.
 """
 
 import fcntl

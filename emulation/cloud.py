@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import resource
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -101,7 +100,6 @@ class Cloud:
 
     async def _start(self) -> None:
         options, stack = self.options, self._exit
-        _allow_many_descriptors()
         server = Server(options.host, options.port)
         stack.push_async_callback(server.stop)
         host, port = server.bind()
@@ -208,9 +206,3 @@ class Cloud:
 
         task = asyncio.get_running_loop().create_task(repeat(), name="housekeeping")
         self._exit.callback(task.cancel)
-
-
-def _allow_many_descriptors() -> None:
-    """A task holds some fifteen descriptors here; what a login allows by default is too few for a hundred tasks."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

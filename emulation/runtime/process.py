@@ -7,8 +7,10 @@ PID namespaces; folders and control groups are removed by the next start with th
 Root's containers have user ids that nobody else on the host has, so that root inside is nobody outside. An ordinary
 user's containers have one id, their own, which looks like whatever user the image asks for.
 
-Emulation: no seccomp filter; no_new_privs is always set, so sudo and set-user-ID programs gain nothing; no raw sockets
-(ping works without); for an ordinary user, changing a file's owner or the user of a running program fails.
+Emulation: no seccomp profile; no_new_privs is always set, so sudo and set-user-ID programs gain nothing; no raw
+sockets (ping works without); /sys/fs/cgroup is empty, so programs that size themselves by it see the whole machine; a
+container's `cpus` is a limit, not a share; IPv6 is off. For an ordinary user, changing a file's owner has no effect, and
+a program that changes its own user (su, gosu) fails.
 """
 
 import asyncio

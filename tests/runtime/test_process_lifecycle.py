@@ -341,6 +341,7 @@ def test_with_one_id_only_every_user_of_an_image_must_run(library: Library, tmp_
             stage = Stage(runtime, network, "app:1")
             task = await stage.task()
             text = 'echo "$(id -u) $(id -g)" > /dev/stdout; stat -c "%u" /app; touch /app/mine; echo $HOME'
+            text += "; chown nobody:nogroup /app/mine && chown -R 123 /tmp"
             assert await stage.shell(task, text) == (0, ["0 0", "0", "/root"])
             assert await stage.shell(task, text, user="app") == (0, ["1000 1000", "1000", "/app"])
             container = await stage.run(task, *FOREVER, user="app")

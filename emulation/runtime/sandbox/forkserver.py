@@ -141,6 +141,7 @@ class ForkServer:
                 cwd=folder,
                 env={},
                 stdin=subprocess.DEVNULL,
+                start_new_session=True,  # signals from a terminal are the emulator's to handle
             )
 
     async def spawn(self, settings: dict[str, Any], ids: Ids) -> AgentProcess:

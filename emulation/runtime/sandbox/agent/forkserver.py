@@ -25,7 +25,6 @@ def raise_hard_limits() -> None:
 def main(control: int) -> None:
     """Each message carries the control socket of a new agent. Ends when the emulator does."""
     server = socket.socket(fileno=control)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal reaches us too; the emulator decides
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     system.prctl(system.PR_SET_CHILD_SUBREAPER, 1)
     raise_hard_limits()

@@ -14,7 +14,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
-from . import passwd, root, system
+from . import passwd, root, seccomp, system
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 _SPECIFICATION, _STATUS, _FIRST_STREAM, _FIRST_CGROUP = 0, 1, 2, 5
@@ -235,6 +235,9 @@ def _drop_privileges(settings: dict[str, Any], user: passwd.User) -> None:
     effective = capabilities if user.uid == 0 else 0
     system.set_capabilities(effective, effective)
     system.prctl(system.PR_SET_NO_NEW_PRIVS, 1)
+    if settings["ids"] == 1:
+        with contextlib.suppress(OSError):  # a kernel without filters: changing an owner fails
+            seccomp.ignore_owners()
 
 
 def _show_as(user: passwd.User) -> None:

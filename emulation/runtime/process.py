@@ -9,8 +9,8 @@ user's containers have one id, their own, which looks like whatever user the ima
 
 Emulation: no seccomp profile; no_new_privs is always set, so sudo and set-user-ID programs gain nothing; no raw
 sockets (ping works without); /sys/fs/cgroup is empty, so programs that size themselves by it see the whole machine; a
-container's `cpus` is a limit, not a share; IPv6 is off. For an ordinary user, changing a file's owner has no effect, and
-a program that changes its own user (su, gosu) fails.
+container's `cpus` is a limit, not a share; IPv6 is off. For an ordinary user, changing a file's owner has no effect,
+and a program that changes its own user (su, gosu) fails.
 """
 
 import asyncio

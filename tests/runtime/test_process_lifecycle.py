@@ -417,6 +417,25 @@ def test_a_kernel_that_refuses_user_namespaces_must_be_found_out(tmp_path: Path)
     assert "sudo sysctl user.max_user_namespaces=15000" in said.stdout
 
 
+def test_a_kernel_that_refuses_network_namespaces_must_be_worked_around(library: Library, tmp_path: Path) -> None:
+    """Really refused, by a limit of a namespace of its own: the task runs on the network that is there."""
+    program = (
+        "import asyncio, logging, sys; from pathlib import Path\n"
+        "Path('/proc/sys/user/max_net_namespaces').write_text('0')\n"
+        "from emulation.images.library import Library\nfrom tests.runtime.stage import Theatre\n"
+        "logging.basicConfig(stream=sys.stdout)\n"
+        "async def story(stage):\n"
+        "    print(await stage.shell(await stage.task(), 'test $PORT != 7777 && echo $PORT_7777 | grep -c $PORT'))\n"
+        "Theatre('process', Library(Path(sys.argv[1])), Path(sys.argv[2]))(story)\n"
+    )
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", program, str(library.root), str(tmp_path)]
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "network namespace: unshare: No space left on device; sysctl user.max_net_namespaces is 0" in said.stdout, (
+        said
+    )
+    assert "(0, ['1'])" in said.stdout, said
+
+
 def test_a_step_that_fails_must_be_named(tmp_path: Path) -> None:
     """An address that is none stops the agent at its veth; the agent is gone then."""
 

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
-from emulation.clock import SystemClock, monotonic, real_sleep
+from emulation.clock import SystemClock, VirtualClock, monotonic, real_sleep
 from emulation.errors import ContainerStartError, RuntimeUnavailable
 from emulation.images.library import Library
 from emulation.runtime.base import ContainerSpec, Exit, Line
@@ -134,6 +135,28 @@ def test_fifty_tasks_at_once_must_run_within_ten_seconds(play_process: Theatre) 
         assert monotonic() - begun < 10
 
     play_process(story)
+
+
+def test_a_stop_must_follow_the_clock_but_let_programs_react(library: Library, runtime_folder: Path) -> None:
+    """stopTimeout passes on the emulator's clock; a jump of it does not cut off a program that is about to end."""
+    clock = VirtualClock()
+
+    async def story(stage: Stage) -> None:
+        task, printed = await stage.task(), Printed()
+        deaf = await stage.run(task, *FOREVER)
+        stopping = asyncio.create_task(deaf.stop(timedelta(seconds=30)))
+        await clock.advance(timedelta(seconds=29))
+        assert not stopping.done()
+        await clock.advance(timedelta(seconds=1))
+        assert await stopping == Exit(137)
+        handler = "trap 'sleep 0.1; exit 7' TERM; echo up; while true; do sleep 0.01; done"
+        obedient = await stage.run(task, "sh", "-c", handler, output=printed)
+        await printed.until("up")
+        stopping = asyncio.create_task(obedient.stop(timedelta(seconds=30)))
+        await clock.advance(timedelta(days=1))
+        assert await stopping == Exit(7)
+
+    Theatre("process", library, runtime_folder, clock)(story)
 
 
 def test_a_runtime_that_closes_while_tasks_start_must_leave_nothing(library: Library, tmp_path: Path) -> None:

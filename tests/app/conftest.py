@@ -1,9 +1,7 @@
 """The stores of the sample program, each kind of them real."""
 
 import itertools
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,10 +18,8 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[tuple[PostgresServer, ValkeyServer]]:
-    # Not pytest's own temporary folder: it is closed to `nobody`, whom root's PostgreSQL runs as.
-    folder = Path(tempfile.mkdtemp(prefix="sunabox-app-"))
-    folder.chmod(0o755)
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, ValkeyServer]]:
+    folder = tmp_path_factory.mktemp("servers")
     postgres, valkey = PostgresServer(folder / "postgres"), ValkeyServer(folder / "valkey")
     try:
         postgres.start()
@@ -33,7 +29,6 @@ def servers() -> Iterator[tuple[PostgresServer, ValkeyServer]]:
     finally:
         postgres.stop()
         valkey.stop()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

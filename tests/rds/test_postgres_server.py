@@ -1,12 +1,10 @@
 """The PostgreSQL server: quick, protected, and gone when it is told to be, or when its parent is."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,12 +17,9 @@ from emulation.rds.server import PostgresServer
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    """One that `nobody` can reach, and longer than a socket's path may be."""
-    top = Path(tempfile.mkdtemp(prefix="sunabox-rds-"))
-    top.chmod(0o755)
-    yield top / ("long" * 30)
-    shutil.rmtree(top)
+def folder(tmp_path: Path) -> Path:
+    """Longer than a socket's path may be, and, being pytest's, closed to other users."""
+    return tmp_path / ("long" * 30)
 
 
 @pytest.fixture

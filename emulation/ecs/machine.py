@@ -227,6 +227,7 @@ class TaskMachine:
         self._begin(self._watch(name, container))
 
     def _container_spec(self, d: ContainerDefinition) -> ContainerSpec:
+        # Emulation: a container's cpu, which is a share and no limit, is shown and does nothing.
         environment = {
             **self._surroundings.environment,
             "AWS_REGION": self.record.request.region,
@@ -243,7 +244,6 @@ class TaskMachine:
             environment=environment,
             working_directory=d.working_directory,
             user=d.user,
-            cpus=d.cpu_units / 1024 if d.cpu_units else None,
             memory_mib=d.memory_mib,
             read_only_root=d.read_only_root,
             init=d.init,

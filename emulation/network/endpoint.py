@@ -2,12 +2,13 @@
 
 The address is one of the host's 127.0.0.0/8 and the server itself listens there, so the host reaches it without any
 detour. In the tasks of its VPC the very same address and port lead to it, as do its private address in the VPC and its
-names, as far as security groups permit; what they deny gets no answer.
+names. Security groups decide about both; what they deny gets no answer.
 
-Emulation: on AWS, only the VPC reaches a database or cache. Here the host does, too, whatever the security groups say:
-it stands for the machine inside of the VPC from which people look after their data.
+Emulation: on AWS, only the VPC reaches a private database or cache. Here the host does, too, where a rule for 0.0.0.0/0
+or 127.0.0.1 admits it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -38,24 +39,33 @@ class Endpoint:
         self.port = port
 
     async def announce(
-        self, placement: Placement, names: tuple[str, ...] = (), upstream: tuple[str, int] | None = None
+        self,
+        placement: Placement,
+        names: tuple[str, ...] = (),
+        upstream: tuple[str, int] | None = None,
+        admit: Callable[[bool], None] | None = None,
     ) -> None:
         """Opens it in all present and future tasks of the VPC. To be called again when something has changed.
 
-        `names` resolve in the tasks, to the private address where there is one. `upstream` is where the server really
-        listens, if not at the endpoint's own address and port.
+        `names` resolve in the tasks, to the private address where there is one. `upstream` is where the emulator
+        reaches the server on behalf of tasks, if not at the endpoint's own address and port. `admit` is told whether
+        the host's connections are to be answered, at once and whenever security groups have changed.
         """
         wanted = self._destinations(placement, names, upstream or (str(self.address), self.port))
         for old in self._announced:
             if all((old.vpc_id, old.ip, old.port) != (new.vpc_id, new.ip, new.port) for new in wanted):
                 await self._network.withdraw(old)
         self._announced = wanted
+        if admit is not None:
+            self._network.guard(wanted[-1], admit)
         for new in wanted:
             await self._network.announce(new)
 
     async def withdraw(self) -> None:
         """Closes it in tasks; established connections live on. Harmless when it was not announced."""
         announced, self._announced = self._announced, ()
+        if announced:
+            self._network.unguard(announced[-1])
         for destination in announced:
             await self._network.withdraw(destination)
 

@@ -18,15 +18,15 @@ Emulation: a connection is accepted before the program behind it is asked, so a 
 Emulation: between public addresses, programs see the internet as 203.0.113.1, whoever it is.
 Emulation: there is no way out to the real internet, route tables, network ACLs and peering decide nothing, and only TCP
 is carried. The host does not reach private addresses.
-Emulation: inside a task of the process runtime 127.0.0.0/8 is the task's own, so public addresses of other tasks are
-not reached from there; use the private ones.
+Public addresses are loopback addresses of the host; a runtime leaves only 127.0.0.0/22 to a task itself, so that they
+lead out of it.
 """
 
 import asyncio
 import logging
 import socket
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from itertools import islice
@@ -82,14 +82,15 @@ class Network:
         self._vpcs: dict[str, dict[IPv4Address, Attachment]] = {}
         self._public: dict[IPv4Address, Attachment] = {}
         self._destinations: dict[tuple[str | None, IPv4Address, int], Destination] = {}
+        self._guarded: dict[Address, tuple[Destination, Callable[[bool], None]]] = {}
         self._denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
         self._refreshing: asyncio.Task[None] | None = None
 
     # Public addresses
 
-    def allocate_public_address(self) -> IPv4Address:
-        """A loopback address of the host that nobody else uses. Raises NoAddressLeft."""
-        return self._addresses.allocate()
+    def allocate_public_address(self, wish: IPv4Address | None = None) -> IPv4Address:
+        """A loopback address of the host that nobody else uses; `wish` if that is free. Raises NoAddressLeft."""
+        return self._addresses.allocate(wish)
 
     def release_public_address(self, ip: IPv4Address) -> None:
         self._addresses.release(ip)
@@ -157,6 +158,7 @@ class Network:
     async def announce(self, destination: Destination) -> None:
         """Makes something that is served on the host reachable in all present and future tasks of its VPC."""
         self._destinations[destination.vpc_id, destination.ip, destination.port] = destination
+        self._admit_host(destination)
         await self._sync_vpc(destination.vpc_id)
 
     async def withdraw(self, destination: Destination) -> None:
@@ -164,11 +166,36 @@ class Network:
         if self._destinations.pop((destination.vpc_id, destination.ip, destination.port), None) is not None:
             await self._sync_vpc(destination.vpc_id)
 
+    def guard(self, destination: Destination, admit: Callable[[bool], None]) -> None:
+        """Tells `admit` whether the host may reach a destination's ip:port, now and whenever security groups change."""
+        self._guarded[destination.ip, destination.port] = destination, admit
+        self._admit(destination, admit)
+
+    def unguard(self, destination: Destination) -> None:
+        """Harmless when it was not guarded."""
+        self._guarded.pop((destination.ip, destination.port), None)
+
+    def _admit(self, destination: Destination, admit: Callable[[bool], None]) -> None:
+        party = destination.party(destination.vpc_id or "")
+        decision = permitted(HOST, party, "tcp", destination.port, self._groups)
+        if not decision.permitted:
+            log.info("The host does not reach %s:%d: %s", destination.ip, destination.port, decision.reason)
+        admit(decision.permitted)
+
     async def refresh(self) -> None:
         """To be called when security groups have changed: opens what became permitted, closes what became denied."""
         for attachment in self._attachments.values():
             attachment.reported.clear()
+        for destination, admit in list(self._guarded.values()):
+            self._admit(destination, admit)
+        for destination in self._destinations.values():
+            self._admit_host(destination)
         await self._sync_vpc(None)
+
+    def _admit_host(self, destination: Destination) -> None:
+        if destination.admit is not None:
+            party = destination.party(destination.vpc_id or "")
+            destination.admit(permitted(HOST, party, "tcp", destination.port, self._groups).permitted)
 
     def refresh_soon(self) -> None:
         """The same without waiting. However many rules change at once, they are applied together."""
@@ -186,6 +213,7 @@ class Network:
         for eni_id in list(self._attachments):
             await self.detach(eni_id)
         self._destinations.clear()
+        self._guarded.clear()
         self._addresses.close()
 
     # What was denied

@@ -217,14 +217,19 @@ async def test_an_endpoint_is_one_address_for_host_and_tasks_and_silent_where_gr
         async with await asyncio.start_server(greet, str(endpoint.address), endpoint.port):
             app, _ = await m.task("app", "10.0.1.5", "sg-app")
             other, _ = await m.task("other", "10.0.1.6")
-            await endpoint.announce(Placement("vpc-1", ("sg-cache",), ip("10.0.2.9"), "eni-cache"), places[2:])
+            admitted: list[bool] = []
+            placement = Placement("vpc-1", ("sg-cache",), ip("10.0.2.9"), "eni-cache")
+            await endpoint.announce(placement, places[2:], admit=admitted.append)
             assert await from_host(endpoint.address, 6379) == "hello"
             assert [(await m.ask(app, place, 6379))[0] for place in places] == ["hello"] * 3
             answer, duration = await m.ask(other, places[0], 6379, 0.3)
             assert answer == "TimeoutError" and duration >= 300
             assert [(d.source, str(d.destination)) for d in m.net.denials] == [("eni-other (10.0.1.6)", places[0])]
+            groups.rules["sg-cache"] = (tcp(6379),)
+            await m.net.refresh()
             groups.rules["sg-cache"] = ()
             await m.net.refresh()
+            assert admitted == [False, True, False]
             assert [(await m.ask(app, place, 6379, 0.3))[0] for place in places] == ["TimeoutError"] * 3
             await endpoint.release()
             assert (await m.ask(app, places[0], 6379, 0.3))[0] == "ConnectionRefusedError"

@@ -1,0 +1,1 @@
+"""Application Load Balancers: Envoy balances, health checks are really made."""

@@ -10,7 +10,7 @@ import logging
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -82,23 +82,38 @@ class PublicAddresses:
         self._lease, self._foreign, self._bindable = lease, foreign, bindable
         self._leases: list[socket.socket] = []
         self._blocks = iter(range(FIRST_BLOCK, LAST_BLOCK + 1))
-        self._fresh: Iterator[IPv4Address] = iter(())
+        self._leased: set[int] = set()
+        self._fresh: deque[IPv4Address] = deque()
         self._used: set[IPv4Address] = set()
         self._released: deque[IPv4Address] = deque()
         self._moved: dict[int, int] = {}
         self.own_addresses = bindable(IPv4Address("127.0.4.1"), 0)
         """Whether each public address has ports of its own (Linux). If not, ports are allotted on 127.0.0.1."""
 
-    def allocate(self) -> IPv4Address:
-        """Raises NoAddressLeft."""
-        address = next(self._fresh, None)
+    def allocate(self, wish: IPv4Address | None = None) -> IPv4Address:
+        """`wish` if it is free: an address that is to stay what it was, over a restart. Raises NoAddressLeft."""
+        address = self._granted(wish) if wish is not None else None
+        if address is None and self._fresh:
+            address = self._fresh.popleft()
         if address is None and self._released:
             address = self._released.popleft()
         if address is None:
-            self._fresh = self._next_block()
-            address = next(self._fresh)
+            self._lease_next_block()
+            address = self._fresh.popleft()
         self._used.add(address)
         return address
+
+    def _granted(self, wish: IPv4Address) -> IPv4Address | None:
+        block = wish.packed[2]
+        if wish not in IPv4Network(f"127.0.{block}.0/24") or not FIRST_BLOCK <= block <= LAST_BLOCK:
+            return None
+        if block not in self._leased:
+            self._lease_block(block)
+        for free in (self._fresh, self._released):
+            if wish in free:
+                free.remove(wish)
+                return wish
+        return None
 
     def release(self, address: IPv4Address) -> None:
         """Harmless for an address that is not allocated."""
@@ -127,17 +142,24 @@ class PublicAddresses:
             lease.close()
         self._leases.clear()
 
-    def _next_block(self) -> Iterator[IPv4Address]:
+    def _lease_next_block(self) -> None:
         for block in self._blocks:
-            lease = self._lease(block)
-            if lease is not None:
-                self._leases.append(lease)
-                taken = self._foreign()
-                hosts = IPv4Network(f"127.0.{block}.0/24").hosts()
-                free = [address for address in hosts if address not in taken]
-                if free:
-                    return iter(free)
+            if block not in self._leased and self._lease_block(block):
+                return
         raise NoAddressLeft(
             f"All public addresses from 127.0.{FIRST_BLOCK}.1 on are in use. "
             "Stop tasks or load balancers, or other emulators on this machine (sunabox down)."
         )
+
+    def _lease_block(self, block: int) -> bool:
+        """Whether there are fresh addresses of this block now."""
+        lease = self._lease(block)
+        if lease is None:
+            return False
+        self._leases.append(lease)
+        self._leased.add(block)
+        taken = self._foreign()
+        hosts = IPv4Network(f"127.0.{block}.0/24").hosts()
+        free = [address for address in hosts if address not in taken]
+        self._fresh.extend(free)
+        return bool(free)

@@ -29,13 +29,14 @@ class Placement:
 class Endpoint:
     """Leased when it is made, until `release`. `announce` makes it known to tasks, `withdraw` takes that back.
 
+    `wish` is the address that it had before a restart; it gets that one if it is free.
     To be made and used on the event loop. Raises NoAddressLeft when it is made and no address is free.
     """
 
-    def __init__(self, network: Network, port: int) -> None:
+    def __init__(self, network: Network, port: int, wish: IPv4Address | None = None) -> None:
         self._network = network
         self._announced: tuple[Destination, ...] = ()
-        self.address: IPv4Address = network.allocate_public_address()
+        self.address: IPv4Address = network.allocate_public_address(wish)
         self.port = port
 
     async def announce(

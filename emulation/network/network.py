@@ -18,8 +18,8 @@ Emulation: a connection is accepted before the program behind it is asked, so a 
 Emulation: between public addresses, programs see the internet as 203.0.113.1, whoever it is.
 Emulation: there is no way out to the real internet, route tables, network ACLs and peering decide nothing, and only TCP
 is carried. The host does not reach private addresses.
-Public addresses are loopback addresses of the host; a runtime leaves only 127.0.0.0/22 to a task itself, so that they
-lead out of it.
+Emulation: inside a task of the process runtime 127.0.0.0/8 is the task's own, so public addresses of other tasks are
+not reached from there; use the private ones.
 """
 
 import asyncio
@@ -158,7 +158,6 @@ class Network:
     async def announce(self, destination: Destination) -> None:
         """Makes something that is served on the host reachable in all present and future tasks of its VPC."""
         self._destinations[destination.vpc_id, destination.ip, destination.port] = destination
-        self._admit_host(destination)
         await self._sync_vpc(destination.vpc_id)
 
     async def withdraw(self, destination: Destination) -> None:
@@ -188,14 +187,7 @@ class Network:
             attachment.reported.clear()
         for destination, admit in list(self._guarded.values()):
             self._admit(destination, admit)
-        for destination in self._destinations.values():
-            self._admit_host(destination)
         await self._sync_vpc(None)
-
-    def _admit_host(self, destination: Destination) -> None:
-        if destination.admit is not None:
-            party = destination.party(destination.vpc_id or "")
-            destination.admit(permitted(HOST, party, "tcp", destination.port, self._groups).permitted)
 
     def refresh_soon(self) -> None:
         """The same without waiting. However many rules change at once, they are applied together."""

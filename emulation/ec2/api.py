@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
+from itertools import chain
 from typing import Any, ClassVar
 
 from moto.ec2 import models, urls
@@ -156,7 +157,7 @@ class EC2Backend(models.EC2Backend):
         hosts = range(_FIRST_FREE, network.num_addresses - 1)
         taken = self._private_ips.get(subnet.id, set())
         start = self._next_host.get(subnet.id, hosts.start)
-        for host in (*range(start, hosts.stop), *range(hosts.start, start)):
+        for host in chain(range(start, hosts.stop), range(hosts.start, start)):
             address = network[host]
             if str(address) not in taken and str(address) not in subnet._subnet_ips:
                 self._next_host[subnet.id] = host + 1

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from moto.core.exceptions import ServiceException
-from moto.core.responses import ActionResult
+from moto.core.responses import ActionContext, ActionResult
 from moto.ecs import models, urls
 from moto.ecs.responses import EC2ContainerServiceResponse
 
@@ -53,6 +53,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         super().__init__(region_name, account_id)
         self.records: dict[str, TaskRecord] = {}
         self._client_tokens: dict[str, list[TaskRecord]] = {}
+        self._nothing_old_until = self.clock.now()
 
     @property
     def _url_module(self) -> Any:
@@ -109,7 +110,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
                     TaskRequest(
                         account=self.account_id,
                         region=self.region_name,
-                        arn=f"arn:{self.partition}:ecs:{self.region_name}:{self.account_id}:task/{cluster.name}/{task_id}",
+                        arn=self._task_arn(cluster.name, task_id),
                         task_id=task_id,
                         cluster_arn=cluster.arn,
                         cluster_name=cluster.name,
@@ -134,7 +135,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         for record in records:
             self.records[record.task_arn] = record
             self.tasks.setdefault(cluster.name, {})[record.task_arn] = record  # type: ignore[assignment]  # in its place
-            self.api.post(self.engine.adopt, record)
+        self.api.post(self.engine.adopt, records)
         if token:
             self._client_tokens[token] = records
         return records
@@ -198,21 +199,26 @@ class EcsBackend(models.EC2ContainerServiceBackend):
     def _found(self, cluster: str, task: str) -> TaskRecord | None:
         """A task by its id or ARN, in a cluster. Stopped tasks are shown for an hour of clock time."""
         self._forget_old()
-        wanted = task.rpartition("/")[2]
-        for record in self.records.values():
-            if record.request.task_id == wanted and record.request.cluster_name == cluster.rpartition("/")[2]:
-                return record
-        return None
+        return self.records.get(self._task_arn(cluster, task.rpartition("/")[2]))
+
+    def _task_arn(self, cluster: str, task_id: str) -> str:
+        """`cluster` is a name or an ARN."""
+        name = cluster.rpartition("/")[2]
+        return f"arn:{self.partition}:ecs:{self.region_name}:{self.account_id}:task/{name}/{task_id}"
 
     def _forget_old(self) -> None:
-        limit = self.clock.now() - STOPPED_TASKS_ARE_SHOWN
-        old = [
-            arn
-            for arn, record in self.records.items()
-            if (stopped := record.seen.times.get("stoppedAt")) is not None and stopped <= limit
-        ]
-        for arn in old:
-            del self.tasks[self.records.pop(arn).request.cluster_name][arn]
+        """Every call comes by here, so it looks at the tasks only when one can have become old since the last time."""
+        now = self.clock.now()
+        if now < self._nothing_old_until:
+            return
+        next_to_go = now
+        for arn, record in list(self.records.items()):
+            stopped = record.seen.times.get("stoppedAt")
+            if stopped is not None and stopped <= now - STOPPED_TASKS_ARE_SHOWN:
+                del self.tasks[record.request.cluster_name][arn], self.records[arn]
+            elif stopped is not None:
+                next_to_go = min(next_to_go, stopped)
+        self._nothing_old_until = next_to_go + STOPPED_TASKS_ARE_SHOWN
 
     def stop_task(self, cluster_str: str, task_str: str, reason: str) -> TaskRecord:  # type: ignore[override]
         self._get_cluster(cluster_str)
@@ -231,12 +237,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         for task in tasks:
             record = self._found(cluster, task)
             if record is None:
-                name = cluster.rpartition("/")[2]
-                arn = (
-                    task
-                    if task.startswith("arn:")
-                    else (f"arn:{self.partition}:ecs:{self.region_name}:{self.account_id}:task/{name}/{task}")
-                )
+                arn = task if task.startswith("arn:") else self._task_arn(cluster, task)
                 failures.append({"arn": arn, "reason": "MISSING"})
             else:
                 found.append(record)
@@ -332,7 +333,7 @@ class EcsResponse(EC2ContainerServiceResponse):
 
     def run_task(self) -> ActionResult:
         records = self.ecs_backend.run(self.params)
-        return ActionResult({"tasks": [_plain(r.describe()) for r in records], "failures": []})
+        return _TaskResult({"tasks": [r.describe() for r in records], "failures": []})
 
     def describe_tasks(self) -> ActionResult:
         tasks = self.params.get("tasks") or []
@@ -342,7 +343,7 @@ class EcsResponse(EC2ContainerServiceResponse):
             raise invalid_parameter("Tasks cannot have more than 100 elements.")
         found, failures = self.ecs_backend.find_tasks(self.params.get("cluster") or "default", tasks)
         with_tags = "TAGS" in (self.params.get("include") or ())
-        return ActionResult({"tasks": [_plain(r.describe(with_tags=with_tags)) for r in found], "failures": failures})
+        return _TaskResult({"tasks": [r.describe(with_tags=with_tags) for r in found], "failures": failures})
 
     def list_tasks(self) -> ActionResult:
         arns = sorted(self.ecs_backend.list_task_arns(self.params))
@@ -357,7 +358,7 @@ class EcsResponse(EC2ContainerServiceResponse):
     def stop_task(self) -> ActionResult:
         cluster = self.params.get("cluster") or "default"
         record = self.ecs_backend.stop_task(cluster, self.params.get("task") or "", self.params.get("reason") or "")
-        return ActionResult({"task": _plain(record.describe())})
+        return _TaskResult({"task": record.describe()})
 
 
 class _EcsFailure(Exception):
@@ -366,13 +367,22 @@ class _EcsFailure(Exception):
         self.code, self.message = code, message
 
 
-def _plain(value: Any) -> Any:
+class _TaskResult(ActionResult):
+    """A result in the API's JSON already. moto would look for each of its members under every name that a Python object
+    could have it by, which takes most of the time of RunTask and DescribeTasks.
+    """
+
+    def execute_result(self, context: ActionContext) -> Any:
+        serializer: Any = context.serializer_class(context.operation_model)
+        serializer.get_value = _member
+        serialized = serializer.serialize(self.result)
+        return serialized["status_code"], serialized["headers"], serialized["body"]
+
+
+def _member(value: Mapping[str, Any], name: str, _shape: object) -> Any:
     """moto serialises naive datetimes, in UTC."""
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=None)
-    if isinstance(value, Mapping):
-        return {key: _plain(member) for key, member in value.items()}
-    return [_plain(member) for member in value] if isinstance(value, list) else value
+    member = value.get(name)
+    return member.replace(tzinfo=None) if isinstance(member, datetime) else member
 
 
 def install(api: ApiThread, clock: Clock, engine: EcsEngine, checks: Checks) -> None:

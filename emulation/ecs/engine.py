@@ -1,7 +1,9 @@
 """All tasks of all accounts: one reconcile loop each, until they are gone."""
 
 import logging
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from functools import partial
 
 from emulation.clock import Clock
 from emulation.core.api_thread import ApiThread
@@ -29,14 +31,13 @@ class EcsEngine:
             observe=self._observe, plan=self._plan, apply=self._apply, clock=clock, name="task"
         )
 
-    def adopt(self, record: TaskRecord) -> None:
-        """Begins a task's life."""
-        arn = record.task_arn
-        self._machines[arn] = TaskMachine(
-            record, self._surroundings, self._clock, lambda: self._reconciler.wake(arn), self._moved
-        )
-        self._publish(record)
-        self._reconciler.wake(arn)
+    def adopt(self, records: Iterable[TaskRecord]) -> None:
+        """Begins the life of tasks."""
+        for record in records:
+            wake = partial(self._reconciler.wake, record.task_arn)
+            self._machines[record.task_arn] = TaskMachine(record, self._surroundings, self._clock, wake, self._moved)
+            self._publish(record)
+            wake()
 
     def poke(self, arn: str) -> None:
         """Something was asked of the task: look at it again."""

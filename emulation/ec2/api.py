@@ -304,6 +304,52 @@ def delete_task_interface(account: str, region: str, eni_id: str) -> None:
     _backend(account, region).drop_task_interface(eni_id)
 
 
+def subnets_of_service(account: str, region: str, subnet_ids: Sequence[str] = ()) -> tuple[tuple[str, str], ...]:
+    """(id, Availability Zone) of the subnets, or, without any, of the default VPC's: where managed services may be.
+
+    Raises InvalidNetworkConfiguration where one does not exist, or where there is no default VPC.
+    """
+    backend = _backend(account, region)
+    subnets = [_subnet(backend, subnet_id) for subnet_id in subnet_ids] or [
+        subnet
+        for in_zone in backend.subnets.values()
+        for subnet in in_zone.values()
+        if subnet.default_for_az in (True, "true") and backend.vpcs[subnet.vpc_id].is_default in (True, "true")
+    ]
+    if not subnets:
+        raise InvalidNetworkConfiguration("There is no default VPC. Create one, or name subnets.")
+    return tuple(sorted(((subnet.id, subnet.availability_zone) for subnet in subnets), key=lambda pair: pair[1]))
+
+
+def set_interface_groups(account: str, region: str, eni_id: str, security_group_ids: Sequence[str]) -> None:
+    """Gives the interface of a task or of a managed service other security groups, which exist in its VPC."""
+    backend = _backend(account, region)
+    eni = backend.enis.get(eni_id)
+    if eni is not None:
+        groups = (backend.get_security_group_from_id(group_id) for group_id in security_group_ids)
+        eni._group_set = [group for group in groups if group is not None]
+
+
+def default_subnets(account: str, region: str) -> list[Any]:
+    """The subnets of the default VPC, by zone; none where it was deleted."""
+    every = _backend(account, region).describe_subnets()
+    return sorted((s for s in every if s.default_for_az in (True, "true")), key=lambda s: str(s.availability_zone))
+
+
+def security_groups_of(account: str, region: str, vpc_id: str) -> dict[str, str]:
+    """The names of a VPC's security groups, by id."""
+    return {group.id: group.name for group in _backend(account, region).groups.get(vpc_id, {}).values()}
+
+
+def set_interface_groups(account: str, region: str, eni_id: str, security_group_ids: Sequence[str]) -> None:
+    """Changes the groups of an interface that a service manages. Harmless when it is gone."""
+    backend = _backend(account, region)
+    eni = backend.enis.get(eni_id)
+    if eni is not None:
+        found = (backend.get_security_group_from_id(group_id) for group_id in security_group_ids)
+        eni.group_set = [group for group in found if group is not None]
+
+
 def private_dns_name(ip: str, region: str) -> str:
     """Source: Amazon EC2 instance hostname types, IP based naming."""
     domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"

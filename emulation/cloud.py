@@ -33,12 +33,18 @@ from emulation.images.library import Library
 from emulation.logs.driver import AwslogsDriver
 from emulation.network.destination import Destination
 from emulation.network.network import Network
+from emulation.rds.embedded import EmbeddedServers
+from emulation.rds.engine import RdsEngine
+from emulation.rds.store import Store as DatabaseStore
+from emulation.rds.surroundings import Surroundings as RdsSurroundings
 from emulation.runtime.base import Runtime
 from emulation.wiring import (
     AWS_ADDRESS,
     AssumeRole,
     Checks,
+    Databases,
     Images,
+    MasterSecrets,
     TaskInterfaces,
     TaskSecrets,
     container_environment,
@@ -81,6 +87,7 @@ class Cloud:
         self.runtime: Runtime
         self.endpoint_url = ""
         self._ecs: EcsEngine | None = None
+        self._rds: RdsEngine | None = None
         self._exit = AsyncExitStack()
 
     def status(self) -> dict[str, object]:
@@ -126,6 +133,8 @@ class Cloud:
         stack.push_async_callback(self.runtime.close)
         await self.runtime.start()
 
+        self._rds = self._make_rds(api, network, groups, bus, folder.path)
+        stack.push_async_callback(self._rds.close)
         logs = AwslogsDriver(api, self.clock)
         stack.push_async_callback(logs.close)
         agent = TaskAgent(CredentialStore(self.clock, AssumeRole(api)))
@@ -150,6 +159,7 @@ class Cloud:
         await server.start(router)
         stack.push_async_callback(server.stop)  # the first thing to stop: nothing new comes in while the rest ends
         await loading
+        await self._restore_databases(api)
         self._every(_LIFECYCLE_EVERY, lambda: api.call(ecr.apply_lifecycle, self.clock.now()))
 
     def _load(self, api: ApiThread, aws: AwsApi, groups: SecurityGroupTable, network: Network, ecr: Ecr) -> None:
@@ -171,13 +181,26 @@ class Cloud:
             assert self._ecs is not None, "requests are served once everything is wired"
             ecs_api.install(api, self.clock, self._ecs, Checks())
 
+        def install_rds() -> None:
+            from emulation.rds import api as rds_api
+
+            assert self._rds is not None, "requests are served once everything is wired"
+            rds_api.install(api, self.clock, self._rds)
+
         def install_logs() -> None:
             from emulation.logs import api as logs_api
 
             logs_api.install(self.clock.now)
 
         lighten_import()
-        seams.install(self.clock, {"ec2": install_ec2, "ecr": install_ecr, "ecs": install_ecs, "logs": install_logs})
+        installers = {
+            "ec2": install_ec2,
+            "ecr": install_ecr,
+            "ecs": install_ecs,
+            "logs": install_logs,
+            "rds": install_rds,
+        }
+        seams.install(self.clock, installers)
         aws.load()
 
     def _make_runtime(self, images: Images, network: Network, folder: Path) -> Runtime:
@@ -194,6 +217,38 @@ class Cloud:
         raise RuntimeUnavailable(
             f"The process runtime needs Linux; this is {sys.platform}. Pass --runtime memory for the API alone."
         )
+
+    def _make_rds(
+        self, api: ApiThread, network: Network, groups: SecurityGroupTable, bus: Bus, folder: Path
+    ) -> RdsEngine:
+        databases = Databases(api, network, groups)
+        real = self.options.runtime != "memory"
+        return RdsEngine(
+            api,
+            self.clock,
+            RdsSurroundings(
+                servers=EmbeddedServers(network.allocate_public_address, network.release_public_address)
+                if real
+                else None,
+                interfaces=databases,
+                networks=databases,
+                secrets=MasterSecrets(),
+                store=DatabaseStore(folder / "rds"),
+                bus=bus,
+            ),
+        )
+
+    async def _restore_databases(self, api: ApiThread) -> None:
+        """Databases that an earlier emulator left in the data folder serve again, before somebody asks for them."""
+
+        def restore(account: str, region: str) -> None:
+            from emulation.rds import api as rds_api
+
+            rds_api.restore(account, region)
+
+        if self._rds is not None:
+            for account, region in self._rds.surroundings.store.accounts():
+                await api.call(restore, account, region)
 
     def _every(self, interval: timedelta, work: Callable[[], object]) -> None:
         async def repeat() -> None:

@@ -1,10 +1,14 @@
 """What ECS needs of the other services, made of them. Together with `cloud.py` the only place that knows everybody."""
 
-from collections.abc import Mapping, Sequence
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 from emulation.core.api_thread import ApiThread
+from emulation.ec2.groups import SecurityGroupTable
+from emulation.ec2.interface import InvalidNetworkConfiguration, TaskInterface
 from emulation.ecs import secrets as secrets_of_ecs
 from emulation.ecs.agent import ADDRESS
 from emulation.ecs.credentials import Session, cannot_assume
@@ -13,8 +17,11 @@ from emulation.errors import SunaboxError
 from emulation.images.reference import ImageReference, ecr_registry
 from emulation.images.source import ImageSource, ResolvedImage
 from emulation.logs import options as log_driver_options
-from emulation.network.base import Interface
+from emulation.network.base import Interface, Rule
+from emulation.network.endpoint import Endpoint, Placement
 from emulation.network.network import Network
+from emulation.rds import record as rds
+from emulation.rds.failures import invalid_value
 
 
 class TaskInterfaces:
@@ -134,6 +141,140 @@ class Images:
     async def resolve(self, reference: str, account: str) -> ResolvedImage:
         of_ecr = ecr_registry(ImageReference.parse(reference)) is not None
         return await (self._ecr if of_ecr else self._library).resolve(reference, account)
+
+
+class Databases:
+    """What RDS needs of EC2 and the network: interfaces, endpoints, the default place, security groups."""
+
+    def __init__(self, api: ApiThread, network: Network, groups: SecurityGroupTable) -> None:
+        self._api, self._network, self._groups = api, network, groups
+        self._endpoints: dict[IPv4Address, Endpoint] = {}
+
+    async def attach(self, facts: rds.Facts, security_groups: Sequence[str], before: rds.Place | None) -> rds.Place:
+        if before is not None:
+            for group in security_groups:
+                if not self._groups.ingress(group):  # EC2's record of it went with the emulator that was there before
+                    self._groups.put(group, tuple(_rule(kept) for kept in before.rules if kept[0] == group), ())
+        made = await self._api.call(self._attach, facts, tuple(security_groups))
+        endpoint = Endpoint(self._network, 0, before.address if before is not None else None)
+        self._endpoints[endpoint.address] = endpoint
+        return rds.Place(endpoint.address, made.interface.private_ip, made.interface.vpc_id, made.interface.eni_id)
+
+    def _attach(self, facts: rds.Facts, security_groups: tuple[str, ...]) -> TaskInterface:
+        from emulation.ec2 import api as ec2
+
+        wanted = [subnet for subnet, zone in facts.subnet_group.subnets if zone == facts.availability_zone]
+        try:
+            return ec2.create_task_interface(
+                facts.account, facts.region, wanted[0], security_groups, description="RDSNetworkInterface"
+            )
+        except InvalidNetworkConfiguration:
+            # The VPC is gone with an earlier emulator; the database is in the default one now.
+            subnet_id, _ = ec2.subnets_of_service(facts.account, facts.region)[0]
+            return ec2.create_task_interface(
+                facts.account, facts.region, subnet_id, (), description="RDSNetworkInterface"
+            )
+
+    async def publish(
+        self,
+        facts: rds.Facts,
+        place: rds.Place,
+        security_groups: Sequence[str],
+        port: int,
+        upstream: tuple[str, int],
+        admit: Callable[[bool], None],
+    ) -> None:
+        endpoint = self._endpoints[place.address]
+        await endpoint.withdraw()
+        endpoint.port = port
+        await self._api.call(self._set_groups, facts, place, tuple(security_groups))
+        placement = Placement(place.vpc_id, tuple(security_groups), place.private_ip, place.eni_id)
+        await endpoint.announce(placement, (facts.host_name,), upstream, admit)
+
+    @staticmethod
+    def _set_groups(facts: rds.Facts, place: rds.Place, security_groups: tuple[str, ...]) -> None:
+        from emulation.ec2 import api as ec2
+
+        ec2.set_interface_groups(facts.account, facts.region, place.eni_id, security_groups)
+
+    async def withdraw(self, place: rds.Place) -> None:
+        if place.address in self._endpoints:
+            await self._endpoints[place.address].withdraw()
+
+    async def release(self, facts: rds.Facts, place: rds.Place) -> None:
+        from emulation.ec2 import api as ec2
+
+        await self._api.call(ec2.delete_task_interface, facts.account, facts.region, place.eni_id)
+        endpoint = self._endpoints.pop(place.address, None)
+        if endpoint is not None:
+            await endpoint.release()
+
+    def rules(self, security_groups: Sequence[str]) -> tuple[rds.KeptRule, ...]:
+        return tuple(
+            (group, rule.protocol, rule.from_port, rule.to_port, str(rule.peer))
+            for group in security_groups
+            for rule in self._groups.ingress(group)
+        )
+
+    def default_subnet_group(self, account: str, region: str) -> rds.SubnetGroup | None:
+        from emulation.ec2 import api as ec2
+
+        try:
+            subnets = ec2.subnets_of_service(account, region)
+            network = ec2.resolve_task_network(account, region, [subnet for subnet, _ in subnets], ())
+        except InvalidNetworkConfiguration:
+            return None
+        return rds.SubnetGroup("default", "default", network.vpc_id, subnets)
+
+    def security_groups(
+        self, account: str, region: str, group: rds.SubnetGroup, group_ids: Sequence[str]
+    ) -> tuple[str, ...]:
+        from emulation.ec2 import api as ec2
+
+        subnets = [subnet for subnet, _ in group.subnets]
+        try:
+            return ec2.resolve_task_network(account, region, subnets, group_ids).security_group_ids
+        except InvalidNetworkConfiguration as problem:
+            named = ", ".join(group_ids)
+            raise invalid_value(f"Invalid security group , groupId= {named}, groupName=. {problem}") from None
+
+
+def _rule(kept: rds.KeptRule) -> Rule:
+    _, protocol, from_port, to_port, peer = kept
+    return Rule(protocol, from_port, to_port, IPv4Network(peer) if "/" in peer else peer)
+
+
+class MasterSecrets:
+    """Secrets of master users, in Secrets Manager. On the API thread."""
+
+    def create(self, facts: rds.Facts, password: str, kms_key_id: str) -> rds.Secret:
+        from emulation.secretsmanager import api as secretsmanager
+
+        arn, key = secretsmanager.create_managed_secret(
+            facts.account,
+            facts.region,
+            "rds",
+            f"rds!db-{uuid.uuid4()}",
+            _credentials(facts, password),
+            f"The secret associated with the primary RDS DB instance: {facts.arn}",
+            kms_key_id,
+            f"aws:rds:primaryDBInstanceArn={facts.arn}",
+        )
+        return rds.Secret(arn, key)
+
+    def put(self, facts: rds.Facts, secret: rds.Secret, password: str) -> None:
+        from emulation.secretsmanager import api as secretsmanager
+
+        secretsmanager.put_secret_value(facts.account, facts.region, secret.arn, _credentials(facts, password))
+
+    def delete(self, facts: rds.Facts, secret: rds.Secret) -> None:
+        from emulation.secretsmanager import api as secretsmanager
+
+        secretsmanager.delete_secret(facts.account, facts.region, secret.arn)
+
+
+def _credentials(facts: rds.Facts, password: str) -> str:
+    return json.dumps({"username": facts.master_username, "password": password})
 
 
 AWS_ADDRESS = IPv4Address(ADDRESS)

@@ -1,5 +1,8 @@
 """The seam into moto's Secrets Manager. Runs on the API thread."""
 
+from contextlib import suppress
+from typing import Any
+
 from moto.core.exceptions import JsonRESTError
 from moto.secretsmanager.models import secretsmanager_backends
 
@@ -27,3 +30,38 @@ def get_secret_value(
         raise SecretsManagerError(f"{error.error_type}: {error.message}") from error
     value = answer.get("SecretString")
     return None if value is None else str(value)
+
+
+def create_managed_secret(
+    account: str, region: str, service: str, name: str, value: str, description: str, kms_key_id: str, tag: str
+) -> tuple[str, str]:
+    """A secret that a service manages, such as RDS for a master user: its ARN and its key's ARN.
+
+    `tag` is "key=value". `kms_key_id` '' means aws/secretsmanager. Source: Secrets managed by other AWS services.
+    """
+    key, _, tagged = tag.partition("=")
+    secret = secretsmanager_backends[account][region].create_managed_secret(
+        service_name=service,
+        secret_id=name,
+        secret_string=value,
+        description=description,
+        kms_key_id=kms_key_id or None,
+        tags=[{"Key": key, "Value": tagged}],
+    )
+    used = kms_key_id or "alias/aws/secretsmanager"
+    return secret.arn, used if used.startswith("arn:") else f"arn:aws:kms:{region}:{account}:{used}"
+
+
+def put_secret_value(account: str, region: str, arn: str, value: str) -> None:
+    """A new version of a secret, the AWSCURRENT one. Raises SecretsManagerError."""
+    nothing: Any = None
+    try:
+        secretsmanager_backends[account][region].put_secret_value(arn, value, nothing, nothing, ["AWSCURRENT"])
+    except JsonRESTError as error:
+        raise SecretsManagerError(f"{error.error_type}: {error.message}") from error
+
+
+def delete_secret(account: str, region: str, arn: str) -> None:
+    """At once. Harmless when it is gone."""
+    with suppress(JsonRESTError):
+        secretsmanager_backends[account][region].delete_secret(arn, None, True)

@@ -135,7 +135,7 @@ class Attachment:
     async def _open_outlet(self, address: Address, *, open: bool) -> None:
         sock = await self.plumbing.listen(*address)
         listener = Listener(
-            sock, lambda client, _: self._take(self._on_outlet(self, address, client), client), open=open
+            sock, lambda client, _: self.take(self._on_outlet(self, address, client), client), open=open
         )
         try:
             await self.plumbing.open_egress(*address)
@@ -173,7 +173,7 @@ class Attachment:
             sock = bind_listener(*self._host_endpoint(self.interface.public_ip, port))
             self.published[port] = Listener(
                 sock,
-                lambda client, _: self._take(self._on_published(self, port, client), client),
+                lambda client, _: self.take(self._on_published(self, port, client), client),
                 open=decision.permitted,
             )
         except PortInUse as error:
@@ -185,7 +185,8 @@ class Attachment:
             return False
         return True
 
-    def _take(self, work: Coroutine[None, None, None], client: socket.socket) -> None:
+    def take(self, work: Coroutine[None, None, None], client: socket.socket) -> None:
+        """Runs `work` for a client until it ends or the interface is detached, which resets the client."""
         if self.closed:
             work.close()
             reset(client)
@@ -195,16 +196,33 @@ class Attachment:
 
 
 async def connect(host: str, port: int, timeout_seconds: float = 5) -> socket.socket:
-    """A connection from the host, non-blocking. Raises OSError, TimeoutError among them."""
-    sock = socket.socket()
+    """A connection from the host, non-blocking. Raises OSError, TimeoutError among them.
+
+    A `host` that begins with a slash is the path of a Unix socket.
+    """
+    local = host.startswith("/")
+    sock = socket.socket(socket.AF_UNIX if local else socket.AF_INET)
     sock.setblocking(False)
     try:
         async with asyncio.timeout(timeout_seconds):
-            await asyncio.get_running_loop().sock_connect(sock, (host, port))
+            await asyncio.get_running_loop().sock_connect(sock, host if local else (host, port))
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+async def introduce(sock: socket.socket, source: IPv4Address, destination: Address) -> None:
+    """Tells the other side who connects. Emulation: the source's port is not known here, and said to be 1024.
+
+    Source: The PROXY protocol, version 1.
+    """
+    header = f"PROXY TCP4 {source} {destination[0]} 1024 {destination[1]}\r\n"
+    try:
+        await asyncio.get_running_loop().sock_sendall(sock, header.encode())
+    except BaseException:
+        sock.close()
+        raise
 
 
 def without_delay(*sockets: socket.socket) -> None:

@@ -15,7 +15,8 @@ class Destination:
     at 127.0.3.7:5432). `vpc_id` None means every VPC. `names` resolve to `ip` in the tasks of that VPC. With
     `security_groups` it is subject to their ingress rules; without, only to the egress rules of who connects.
     Link-local addresses are always permitted. `private_ip` is what rules know it by where `ip` is an address of the
-    host (127.0.0.0/8), which inside tasks is a mere label.
+    host (127.0.0.0/8), which inside tasks is a mere label. `upstream` may be a Unix socket: its absolute path, and 0.
+    With `proxied` it is told who connects, in a PROXY protocol header (version 1) before all else.
     """
 
     ip: IPv4Address
@@ -26,6 +27,7 @@ class Destination:
     eni_id: str = ""
     security_groups: tuple[str, ...] = ()
     private_ip: IPv4Address | None = None
+    proxied: bool = False
 
     def party(self, vpc_id: str) -> Party:
         """The destination as an interface of that VPC sees it."""

@@ -34,10 +34,11 @@ from itertools import islice
 from emulation.clock import Clock
 from emulation.errors import SunaboxError
 from emulation.network.addresses import LOOPBACK, PublicAddresses
-from emulation.network.attachment import Address, Attachment, Wanted, connect, without_delay
+from emulation.network.attachment import Address, Attachment, Wanted, connect, introduce, without_delay
 from emulation.network.base import Interface, Plumbing, SecurityGroups
 from emulation.network.destination import Denial, Destination
 from emulation.network.listener import reset
+from emulation.network.reach import Reach, Reaches
 from emulation.network.security import (
     HOST,
     Decision,
@@ -83,6 +84,7 @@ class Network:
         self._public: dict[IPv4Address, Attachment] = {}
         self._destinations: dict[tuple[str | None, IPv4Address, int], Destination] = {}
         self._guarded: dict[Address, tuple[Destination, Callable[[bool], None]]] = {}
+        self._reaches = Reaches(lambda vpc_id, ip: self._vpcs.get(vpc_id, {}).get(ip), security_groups)
         self._denials: deque[Denial] = deque(maxlen=KEPT_DENIALS)
         self._refreshing: asyncio.Task[None] | None = None
 
@@ -126,6 +128,7 @@ class Network:
         except BaseException:
             await self.detach(interface.eni_id)
             raise
+        self._reaches.decide(interface.private_ip)
         if len(peers) <= CONSIDERED:
             for peer in peers.values():
                 if peer is not attachment and any(self._ahead(peer, attachment)):
@@ -146,6 +149,7 @@ class Network:
             del self._vpcs[interface.vpc_id]
         if interface.public_ip is not None and self._public.get(interface.public_ip) is attachment:
             del self._public[interface.public_ip]
+        self._reaches.decide(interface.private_ip)
         await attachment.close()
         gone = {interface.private_ip, interface.public_ip}
         for other in self._attachments.values():
@@ -181,12 +185,17 @@ class Network:
             log.info("The host does not reach %s:%d: %s", destination.ip, destination.port, decision.reason)
         admit(decision.permitted)
 
+    def reach(self, source: Party, ip: IPv4Address, port: int) -> Reach:
+        """A way from the host to ip:port of the source's VPC, as the source would go it. Nothing need be there yet."""
+        return self._reaches.open(source, ip, port)
+
     async def refresh(self) -> None:
         """To be called when security groups have changed: opens what became permitted, closes what became denied."""
         for attachment in self._attachments.values():
             attachment.reported.clear()
         for destination, admit in list(self._guarded.values()):
             self._admit(destination, admit)
+        self._reaches.decide()
         await self._sync_vpc(None)
 
     def refresh_soon(self) -> None:
@@ -206,6 +215,7 @@ class Network:
             await self.detach(eni_id)
         self._destinations.clear()
         self._guarded.clear()
+        self._reaches.close()
         self._addresses.close()
 
     # What was denied
@@ -224,13 +234,17 @@ class Network:
             for (ip, port), decision in attachment.silent.items():
                 if (listener := attachment.outlets.get((ip, port))) is not None and listener.tries():
                     self._deny(attachment, str(private_party(attachment.interface)), ip, port, decision.reason)
+        for reach, reason in self._reaches.denied():
+            self._record(Denial(self._clock.now(), str(reach.source), reach.ip, reach.port, reason))
         return self._denials
 
     def _deny(self, about: Attachment, source: str, ip: IPv4Address, port: int, reason: str) -> None:
         if about.first_report((ip, port), reason):
-            denial = Denial(self._clock.now(), source, ip, port, reason)
-            self._denials.append(denial)
-            log.info("%s", denial)
+            self._record(Denial(self._clock.now(), source, ip, port, reason))
+
+    def _record(self, denial: Denial) -> None:
+        self._denials.append(denial)
+        log.info("%s", denial)
 
     # Decisions
 
@@ -331,6 +345,8 @@ class Network:
                 raise ConnectionRefusedError(decision.reason)
             if isinstance(route.to, Destination):
                 upstream = await connect(*route.to.upstream)
+                if route.to.proxied:
+                    await introduce(upstream, route.seen_as, (ip, port))
             else:
                 upstream = await route.to.plumbing.dial(port, route.seen_as)
         except BaseException as error:

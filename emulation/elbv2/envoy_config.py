@@ -1,0 +1,431 @@
+"""Envoy's configuration, rendered from the records. Pure: records in, files (plain dicts for JSON) out.
+
+There are four kinds of files, which Envoy watches: LDS (listeners), RDS (the routes of each listener), CDS (one cluster
+a target group) and EDS (the targets of each group that get new requests). Routes and targets change often, and changing
+them touches no connection; a listener changes with the attributes of its load balancer only.
+
+Emulation: time-outs of the data plane (idle, connect, cookies) are in the machine's time, as the programs are.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from emulation.elbv2 import pages
+from emulation.elbv2.conditions import SOURCE_HEADER, route_match
+from emulation.elbv2.records import FixedResponse, Forward, Listener, LoadBalancer, Redirect, Rule, TargetGroup
+
+Json = dict[str, Any]
+Endpoint = tuple[str, int]
+
+ADMIN_SOCKET = "admin.sock"
+LISTENERS, CLUSTERS = "lds.json", "cds.json"
+METRIC = "sunabox_alb"
+
+_CONNECT_TIMEOUT = "10s"
+"""Source: Troubleshoot your Application Load Balancers, HTTP 504."""
+_TARGET_IDLE = "4s"
+# Emulation: connections to targets are kept for 4 s; on AWS for the idle timeout, and a target that closes its side
+# first makes the load balancer answer 502 now and then.
+_NO_LIMIT = 1 << 20
+_TYPES = "type.googleapis.com/envoy."
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Files by their names. `clusters` are there before `listeners` and `routes` speak of them, and go after."""
+
+    listeners: tuple[Json, ...] = ()
+    routes: Mapping[str, Json] = field(default_factory=dict)
+    clusters: Mapping[str, Json] = field(default_factory=dict)
+    targets: Mapping[str, Json] = field(default_factory=dict)
+
+
+def bootstrap() -> Json:
+    """What Envoy starts with; all paths are relative to the folder that it runs in."""
+    return {
+        "node": {"id": "sunabox", "cluster": "sunabox"},
+        "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
+        "dynamic_resources": {"lds_config": _file(LISTENERS), "cds_config": _file(CLUSTERS)},
+        "stats_config": {"use_all_default_tags": False},
+    }
+
+
+def render(
+    load_balancers: Iterable[LoadBalancer],
+    groups: Mapping[str, TargetGroup],
+    serving: Mapping[str, Iterable[Endpoint]],
+) -> Rendered:
+    """`groups` are target groups by ARN; `serving` are the endpoints of each that get new requests, maybe none."""
+    balancers = sorted(load_balancers, key=lambda balancer: balancer.arn)
+    used = sorted({arn for balancer in balancers for arn in balancer.target_groups if arn in groups})
+    return Rendered(
+        listeners=tuple(
+            made for b in balancers for listener in _ordered(b.listeners) for made in _envoy_listeners(b, listener)
+        ),
+        routes={_routes_file(ls): _resources(_routes(b, ls, groups)) for b in balancers for ls in b.listeners},
+        clusters={arn: _cluster(groups[arn]) for arn in used},
+        targets={targets_file(groups[arn]): _resources(_assignment(groups[arn], serving.get(arn, ()))) for arn in used},
+    )
+
+
+def discovery(resources: Iterable[Json]) -> Json:
+    """The content of a file of several resources."""
+    return {"resources": list(resources)}
+
+
+def inner_socket(listener: Listener) -> str:
+    """Where the emulator itself hands over connections of tasks, each with a PROXY protocol header before it."""
+    return f"in-{listener.id}.sock"
+
+
+def targets_file(group: TargetGroup) -> str:
+    return f"eds-{group.arn.rpartition('/')[2]}.json"
+
+
+def _routes_file(listener: Listener) -> str:
+    return f"rds-{listener.id}.json"
+
+
+# ---- listeners ----
+
+
+def _envoy_listeners(balancer: LoadBalancer, listener: Listener) -> Iterable[Json]:
+    manager = _connection_manager(balancer, listener)
+    chain = [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]
+    if balancer.address is not None:
+        socket = {"address": str(balancer.address), "port_value": listener.published_port}
+        yield _listener(f"public-{listener.id}", {"socket_address": socket}, chain)
+    proxied = {
+        "name": "envoy.filters.listener.proxy_protocol",
+        "typed_config": {"@type": f"{_TYPES}extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
+    }
+    inner = {"pipe": {"path": inner_socket(listener), "mode": 0o600}}
+    yield {**_listener(f"inner-{listener.id}", inner, chain), "listener_filters": [proxied]}
+
+
+def _listener(name: str, address: Json, chain: list[Json]) -> Json:
+    return {
+        "@type": f"{_TYPES}config.listener.v3.Listener",
+        "name": name,
+        "address": address,
+        "filter_chains": chain,
+        "enable_reuse_port": False,  # one socket a listener, so that one packet filter closes it (network/gate.py)
+    }
+
+
+def _connection_manager(balancer: LoadBalancer, listener: Listener) -> Json:
+    idle = _seconds(balancer.idle_timeout)
+    return {
+        "@type": f"{_TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "alb",
+        "codec_type": "HTTP1",
+        "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": balancer.dns_name},
+        "rds": {"route_config_name": listener.id, "config_source": _file(_routes_file(listener))},
+        "use_remote_address": True,
+        "skip_xff_append": balancer.xff_mode != "append",
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "max_request_headers_kb": 64,
+        "stream_idle_timeout": idle,
+        "common_http_protocol_options": {
+            "idle_timeout": idle,
+            "max_connection_duration": _seconds(balancer.client_keep_alive),
+        },
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        "early_header_mutation_extensions": [_remember_source()],
+        "http_filters": [_script_filter(), _stickiness_filter(), _router_filter()],
+        "access_log": _counters(balancer),
+        "local_reply_config": {"mappers": _error_pages()},
+    }
+
+
+def _remember_source() -> Json:
+    header = {"key": SOURCE_HEADER, "value": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"}
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": f"{_TYPES}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [{"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
+        },
+    }
+
+
+def _script_filter() -> Json:
+    return {
+        "name": "envoy.filters.http.lua",
+        "typed_config": {
+            "@type": f"{_TYPES}extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": pages.REQUEST_SCRIPT},
+        },
+    }
+
+
+def _stickiness_filter() -> Json:
+    """Off, unless the route or its cluster gives it a cookie."""
+    return {
+        "name": "envoy.filters.http.stateful_session",
+        "typed_config": {"@type": f"{_TYPES}extensions.filters.http.stateful_session.v3.StatefulSession"},
+    }
+
+
+def _router_filter() -> Json:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": f"{_TYPES}extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+        },
+    }
+
+
+def _counters(balancer: LoadBalancer) -> list[Json]:
+    """Count requests by load balancer, target group, status and origin, and add up what targets took to answer."""
+    tags = [
+        {"name": "balancer", "value_format": balancer.arn},
+        {"name": "group", "value_format": "%UPSTREAM_CLUSTER%"},
+        {"name": "code", "value_format": "%RESPONSE_CODE%"},
+        {"name": "flags", "value_format": "%RESPONSE_FLAGS%"},
+    ]
+    took = "%COMMON_DURATION(US_TX_END:US_RX_BEG:us)%"
+    answered = _expression("response.flags == 0 && upstream.port > 0")
+    return [
+        _counter({"stat": {"name": "requests", "tags": tags}, "value_fixed": 1}),
+        {**_counter({"stat": {"name": "microseconds", "tags": tags}, "value_format": took}), "filter": answered},
+    ]
+
+
+def _counter(counter: Json) -> Json:
+    return {
+        "name": "envoy.access_loggers.stats",
+        "typed_config": {
+            "@type": f"{_TYPES}extensions.access_loggers.stats.v3.Config",
+            "stats_scope": {"prefix": METRIC},
+            "counters": [counter],
+        },
+    }
+
+
+def _expression(text: str) -> Json:
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {
+                "@type": f"{_TYPES}extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                "expression": text,
+            },
+        }
+    }
+
+
+def _error_pages() -> list[Json]:
+    """Envoy says 503 for much of what an Application Load Balancer tells apart."""
+    never_connected = _expression("response.code_details.contains('connection_timeout')")
+    return [
+        _mapper(504, never_connected),
+        _mapper(502, _flags("UF", "UC", "UR", "LR", "UPE")),
+        _mapper(504, _flags("UT")),
+        _mapper(504, {"and_filter": {"filters": [_flags("SI"), _status(504)]}}),
+        _mapper(408, _flags("SI")),
+        _mapper(503, _flags("UH", "UO", "NR", "NC")),
+        _mapper(400, _status(400)),
+    ]
+
+
+def _mapper(status: int, filter: Json) -> Json:
+    return {
+        "filter": filter,
+        "status_code": status,
+        "body_format_override": {
+            "text_format_source": {"inline_string": pages.page(status)},
+            "content_type": "text/html",
+        },
+        "headers_to_add": [_set_header("server", pages.SERVER)],
+    }
+
+
+def _flags(*flags: str) -> Json:
+    return {"response_flag_filter": {"flags": list(flags)}}
+
+
+def _status(status: int) -> Json:
+    value = {"default_value": status, "runtime_key": "never.set"}
+    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+
+
+# ---- routes ----
+
+
+def _routes(balancer: LoadBalancer, listener: Listener, groups: Mapping[str, TargetGroup]) -> Json:
+    hidden = [SOURCE_HEADER, "x-envoy-external-address", "x-envoy-internal"]
+    if balancer.xff_mode == "remove":
+        hidden.append("x-forwarded-for")
+    return {
+        "@type": f"{_TYPES}config.route.v3.RouteConfiguration",
+        "name": listener.id,
+        "virtual_hosts": [
+            {
+                "name": "all",
+                "domains": ["*"],
+                "routes": [route for rule in listener.rules for route in _rule_routes(rule, listener, groups)],
+                "request_headers_to_add": [_set_header("x-forwarded-port", str(listener.port))],
+                "request_headers_to_remove": hidden,
+            }
+        ],
+    }
+
+
+def _rule_routes(rule: Rule, listener: Listener, groups: Mapping[str, TargetGroup]) -> Iterable[Json]:
+    match = route_match(rule.conditions)
+    match rule.action:
+        case Forward() as forward:
+            yield from _forward_routes(match, forward, groups)
+        case Redirect() as redirect:
+            yield _redirect_route(match, redirect, listener)
+        case FixedResponse() as fixed:
+            yield _fixed_route(match, fixed)
+
+
+def _forward_routes(match: Json, forward: Forward, groups: Mapping[str, TargetGroup]) -> Iterable[Json]:
+    weighted = [(groups[arn], weight) for arn, weight in forward.groups if arn in groups and weight > 0]
+    if not weighted:
+        yield {"match": match, "direct_response": {"status": 503, "body": {"inline_string": pages.page(503)}}}
+        return
+    always = {"timeout": "0s"}  # the idle timeout alone ends a request
+    if len(weighted) == 1:
+        group = weighted[0][0]
+        yield {"match": match, "route": {"cluster": group.full_name, **always}, **_sticky(group)}
+        return
+    if forward.sticky_for is not None:
+        for group, _ in weighted:
+            cookie = {"name": "cookie", "string_match": {"contains": f"AWSALBTG={_group_id(group)}"}}
+            sticking = {**match, "headers": [*match.get("headers", ()), cookie]}
+            yield {"match": sticking, "route": {"cluster": group.full_name, **always}, **_sticky(group)}
+    clusters = [
+        {"name": group.full_name, "weight": weight, **_sticky(group), **_group_cookie(group, forward.sticky_for)}
+        for group, weight in weighted
+    ]
+    yield {"match": match, "route": {"weighted_clusters": {"clusters": clusters}, **always}}
+
+
+def _sticky(group: TargetGroup) -> Json:
+    """Source: Sticky sessions for your Application Load Balancer, Duration-based stickiness.
+
+    Emulation: the cookie AWSALBCORS is not set beside AWSALB.
+    """
+    if group.sticky_for is None:
+        return {}
+    state = {
+        "name": "envoy.http.stateful_session.cookie",
+        "typed_config": {
+            "@type": f"{_TYPES}extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
+            "cookie": {"name": "AWSALB", "path": "/", "ttl": _seconds(group.sticky_for)},
+        },
+    }
+    route = {
+        "@type": f"{_TYPES}extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
+        "stateful_session": {"session_state": state},
+    }
+    return {"typed_per_filter_config": {"envoy.filters.http.stateful_session": route}}
+
+
+def _group_cookie(group: TargetGroup, sticky_for: timedelta | None) -> Json:
+    if sticky_for is None:
+        return {}
+    value = f"AWSALBTG={_group_id(group)}; Max-Age={int(sticky_for.total_seconds())}; Path=/"
+    header = {"header": {"key": "set-cookie", "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+    return {"response_headers_to_add": [header]}
+
+
+def _group_id(group: TargetGroup) -> str:
+    return group.arn.rpartition("/")[2]
+
+
+def _redirect_route(match: Json, redirect: Redirect, listener: Listener) -> Json:
+    query = f"?{redirect.query}" if redirect.query else ""
+    told = {
+        "location": f"{redirect.protocol}://{redirect.host}:{redirect.port}{redirect.path}{query}",
+        "protocol": "http",
+        "port": str(listener.published_port),
+        "status": str(redirect.status),
+        "server": pages.SERVER,
+        "page": pages.page(redirect.status),
+    }
+    return {
+        "match": match,
+        "direct_response": {"status": redirect.status},  # the script answers before that
+        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"redirect": told}}},
+    }
+
+
+def _fixed_route(match: Json, fixed: FixedResponse) -> Json:
+    answer: Json = {"status": fixed.status}
+    if fixed.body:
+        answer["body"] = {"inline_string": fixed.body}
+    headers = [_set_header("server", pages.SERVER)]
+    if fixed.body:
+        headers.append(_set_header("content-type", f"{fixed.content_type or 'text/plain'}; charset=utf-8"))
+    return {"match": match, "direct_response": answer, "response_headers_to_add": headers}
+
+
+# ---- target groups ----
+
+
+_POLICIES = {"round_robin": "ROUND_ROBIN", "least_outstanding_requests": "LEAST_REQUEST", "weighted_random": "RANDOM"}
+
+
+def _cluster(group: TargetGroup) -> Json:
+    limits = {name: _NO_LIMIT for name in ("max_connections", "max_pending_requests", "max_requests")}
+    return {
+        "@type": f"{_TYPES}config.cluster.v3.Cluster",
+        "name": group.full_name,
+        "type": "EDS",
+        "eds_cluster_config": {"eds_config": _file(targets_file(group)), "service_name": group.full_name},
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "lb_policy": _POLICIES[group.algorithm],
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},  # failing open is decided by us
+        "circuit_breakers": {"thresholds": [limits]},
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPES}extensions.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "common_http_protocol_options": {"idle_timeout": _TARGET_IDLE},
+            }
+        },
+    }
+
+
+def _assignment(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
+    addresses = [
+        {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
+        for host, port in sorted(endpoints)
+    ]
+    return {
+        "@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment",
+        "cluster_name": group.full_name,
+        "endpoints": [{"lb_endpoints": addresses}] if addresses else [],
+    }
+
+
+# ---- words of Envoy ----
+
+
+def _file(name: str) -> Json:
+    return {"path_config_source": {"path": name, "watched_directory": {"path": "."}}, "resource_api_version": "V3"}
+
+
+def _resources(*resources: Json) -> Json:
+    return discovery(resources)
+
+
+def _set_header(key: str, value: str) -> Json:
+    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _seconds(duration: timedelta) -> str:
+    return f"{duration.total_seconds():g}s"
+
+
+def _ordered(listeners: Iterable[Listener]) -> list[Listener]:
+    return sorted(listeners, key=lambda listener: listener.arn)

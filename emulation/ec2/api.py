@@ -330,26 +330,6 @@ def set_interface_groups(account: str, region: str, eni_id: str, security_group_
         eni._group_set = [group for group in groups if group is not None]
 
 
-def default_subnets(account: str, region: str) -> list[Any]:
-    """The subnets of the default VPC, by zone; none where it was deleted."""
-    every = _backend(account, region).describe_subnets()
-    return sorted((s for s in every if s.default_for_az in (True, "true")), key=lambda s: str(s.availability_zone))
-
-
-def security_groups_of(account: str, region: str, vpc_id: str) -> dict[str, str]:
-    """The names of a VPC's security groups, by id."""
-    return {group.id: group.name for group in _backend(account, region).groups.get(vpc_id, {}).values()}
-
-
-def set_interface_groups(account: str, region: str, eni_id: str, security_group_ids: Sequence[str]) -> None:
-    """Changes the groups of an interface that a service manages. Harmless when it is gone."""
-    backend = _backend(account, region)
-    eni = backend.enis.get(eni_id)
-    if eni is not None:
-        found = (backend.get_security_group_from_id(group_id) for group_id in security_group_ids)
-        eni.group_set = [group for group in found if group is not None]
-
-
 def private_dns_name(ip: str, region: str) -> str:
     """Source: Amazon EC2 instance hostname types, IP based naming."""
     domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"

@@ -110,6 +110,7 @@ class Cloud:
         server = Server(options.host, options.port)
         stack.push_async_callback(server.stop)
         host, port = server.bind()
+        door_of_tasks = server.bind_for_tasks()
         self.endpoint_url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         folder = claim(options.data_dir)
         stack.callback(folder.release)
@@ -153,10 +154,13 @@ class Cloud:
         )
         stack.push_async_callback(self._ecs.close)
         for inside in (80, port):
-            await network.announce(Destination(AWS_ADDRESS, inside, ("127.0.0.1" if host == "0.0.0.0" else host, port)))
+            await network.announce(Destination(AWS_ADDRESS, inside, door_of_tasks))
 
-        router = Router(aws=aws, control=ControlApp(self), registry=Registry(ecr, api), metadata=MetadataApp(agent))
-        await server.start(router)
+        registry, metadata = Registry(ecr, api), MetadataApp(agent)
+        await server.start(
+            Router(aws, ControlApp(self), registry, metadata),
+            for_tasks=Router(aws, ControlApp(self, read_only=True), registry, metadata),
+        )
         stack.push_async_callback(server.stop)  # the first thing to stop: nothing new comes in while the rest ends
         await loading
         await self._restore_databases(api)

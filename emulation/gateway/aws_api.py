@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from emulation.core.api_thread import ApiThread
-from emulation.gateway import not_emulated
+from emulation.gateway import not_emulated, pages
 from emulation.gateway.asgi import ClientGone, Receive, Scope, Send, read_body, respond
 from emulation.gateway.failures import error
 from emulation.gateway.wsgi import Answer, run_wsgi, wsgi_environ
@@ -39,16 +39,18 @@ class AwsApi:
         except ClientGone:
             return
         environ = wsgi_environ(scope, body)
-        status, headers, content = await self._api.call(self._handle, environ, body)
+        status, headers, content = await self._api.call(self._handle, environ, body, pages.is_foreign(scope))
         length = (
             [] if any(name == b"content-length" for name, _ in headers) else [(b"content-length", b"%d" % len(content))]
         )
         await respond(send, status, [*headers, *length], b"" if scope["method"] == "HEAD" else content)
 
-    def _handle(self, environ: dict[str, Any], body: bytes) -> Answer:
+    def _handle(self, environ: dict[str, Any], body: bytes, foreign_page: bool) -> Answer:
         service = ""
         try:
             service = self._service(environ)
+            if foreign_page and not (service == "s3" and pages.may_use_s3(environ)):
+                return error(service, environ, 403, "AccessDenied", pages.REFUSAL)
             if service in not_emulated.NOT_EMULATED or service == "events":
                 operation = operation_name(service, environ, body)
                 if why := not_emulated.why_not(service, operation, body):

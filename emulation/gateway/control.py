@@ -79,10 +79,14 @@ class _Refusal(Exception):
 
 
 class ControlApp:
-    """An ASGI application for the paths below `/_sunabox/` and `/_localstack/`."""
+    """An ASGI application for the paths below `/_sunabox/` and `/_localstack/`.
 
-    def __init__(self, cloud: Controlled) -> None:
+    `read_only` is for the programs in tasks, which may look at the clock, and not turn it or end the emulator.
+    """
+
+    def __init__(self, cloud: Controlled, *, read_only: bool = False) -> None:
         self._cloud = cloud
+        self._read_only = read_only
         self._started = monotonic()
         self._session_id = str(uuid.uuid4())
         self._services: tuple[tuple[str, str], ...] = ()
@@ -123,6 +127,8 @@ class ControlApp:
         if method in ("GET", "HEAD") and path in self._gets:
             return 200, self._gets[path]()
         if method == "POST" and path in self._posts:
+            if self._read_only:
+                raise _Refusal(403, "Programs in tasks may not change a Sunabox. Do it from the host.")
             _refuse_web_pages(scope)
             answer = await self._posts[path](await _json_object(receive))
             return 202 if path == "/_sunabox/shutdown" else 200, answer

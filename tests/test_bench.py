@@ -10,9 +10,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # the benchmarks are no part of the package that is installed
 
-from bench import calls, memory_tasks, process_tasks, servers, start  # noqa: E402
-from bench.__main__ import MEASUREMENTS, main  # noqa: E402
-from bench.figures import Figure, compared, exit_code, spread  # noqa: E402
+from bench import calls, memory_tasks, process_tasks, servers, start
+from bench.__main__ import MEASUREMENTS, main
+from bench.figures import Figure, compared, exit_code, spread
 
 
 def test_every_measurement_can_be_run_by_its_name() -> None:

@@ -1,7 +1,7 @@
 """What ECS needs of the other services, as small protocols that `cloud.py` wires."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from emulation.core.bus import Bus
@@ -113,4 +113,4 @@ class Surroundings:
     agent: Agent
     bus: Bus
     environment: Mapping[str, str]
-    target_groups: TargetGroups = NoTargetGroups()
+    target_groups: TargetGroups = field(default_factory=NoTargetGroups)

@@ -34,9 +34,7 @@ def first_to_stop(tasks: Sequence[tuple[TaskSeen, Verdict]], count: int) -> list
     left, chosen = list(tasks), []
     for _ in range(min(count, len(left))):
         zones = Counter(task.zone for task, _ in left)
-        pick = min(
-            left, key=lambda item: (_serves(item), -zones[item[0].zone], item[0].zone, _age(item[0]), item[0].id)
-        )
+        pick = min(left, key=lambda item: (_serves(item), -zones[item[0].zone], _age(item[0]), item[0].id))
         left.remove(pick)
         chosen.append(pick[0])
     return chosen

@@ -64,15 +64,17 @@ def render(
         listeners=tuple(
             made for b in balancers for listener in _ordered(b.listeners) for made in _envoy_listeners(b, listener)
         ),
-        routes={_routes_file(ls): _resources(_routes(b, ls, groups)) for b in balancers for ls in b.listeners},
+        routes={_routes_file(ls): discovery([_routes(b, ls, groups)]) for b in balancers for ls in b.listeners},
         clusters={arn: _cluster(groups[arn]) for arn in used},
-        targets={targets_file(groups[arn]): _resources(_assignment(groups[arn], serving.get(arn, ()))) for arn in used},
+        targets={
+            targets_file(groups[arn]): discovery([_assignment(groups[arn], serving.get(arn, ()))]) for arn in used
+        },
     )
 
 
-def discovery(resources: Iterable[Json]) -> Json:
-    """The content of a file of several resources."""
-    return {"resources": list(resources)}
+def discovery(resources: Iterable[Json], version: str = "") -> Json:
+    """The content of a file. Envoy shows the version once it has taken it."""
+    return {"version_info": version, "resources": list(resources)}
 
 
 def inner_socket(listener: Listener) -> str:
@@ -376,7 +378,7 @@ _POLICIES = {"round_robin": "ROUND_ROBIN", "least_outstanding_requests": "LEAST_
 
 
 def _cluster(group: TargetGroup) -> Json:
-    limits = {name: _NO_LIMIT for name in ("max_connections", "max_pending_requests", "max_requests")}
+    limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _NO_LIMIT)
     return {
         "@type": f"{_TYPES}config.cluster.v3.Cluster",
         "name": group.full_name,
@@ -412,11 +414,7 @@ def _assignment(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
 
 
 def _file(name: str) -> Json:
-    return {"path_config_source": {"path": name, "watched_directory": {"path": "."}}, "resource_api_version": "V3"}
-
-
-def _resources(*resources: Json) -> Json:
-    return discovery(resources)
+    return {"path_config_source": {"path": name}, "resource_api_version": "V3"}
 
 
 def _set_header(key: str, value: str) -> Json:

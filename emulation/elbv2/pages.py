@@ -53,7 +53,8 @@ function envoy_on_request(handle)
     host = headers:get(":authority"):match("^(.-):?%d*$"),
   }
   local location = to.location:gsub("#{(%l+)}", known):gsub("%?$", "")
-  local answer = {[":status"] = to.status, ["location"] = location, ["content-type"] = "text/html", ["server"] = to.server}
+  local answer = {[":status"] = to.status, ["location"] = location, ["server"] = to.server}
+  answer["content-type"] = "text/html"
   handle:respond(answer, to.page)
 end
 """

@@ -13,7 +13,6 @@ from contextlib import suppress
 
 _ATTACH_FILTER, _DETACH_FILTER = 26, 27
 _PIDFD_GETFD = 438
-_DESCRIPTORS = range(3, 64)
 _DROP = (0x06, 0, 0, 0)
 """The whole filter: "return 0", which is "keep nothing of the packet"."""
 
@@ -48,7 +47,7 @@ def gate_of(process_id: int, address: tuple[str, int]) -> Gate:
     """
     process = os.pidfd_open(process_id)
     try:
-        for number in _DESCRIPTORS:
+        for number in sorted(map(int, os.listdir(f"/proc/{process_id}/fd"))):
             with suppress(_NotOpen):
                 sock = socket.socket(fileno=_descriptor(process, number))
                 if _listens(sock, address):

@@ -53,6 +53,7 @@ async def test_a_proxied_destination_is_told_who_connects() -> None:
             told.append(await reader.readline())
             writer.write(b"ok")
             writer.close()
+            await writer.wait_closed()
 
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         upstream = server.sockets[0].getsockname()
@@ -60,6 +61,7 @@ async def test_a_proxied_destination_is_told_who_connects() -> None:
         await net.attach(interface("eni-1", "10.0.1.5", "sg-web"), plumbing, ())
         await net.announce(Destination(ip("10.0.0.9"), 80, upstream, "vpc-1", proxied=True))
         assert await (await plumbing.connect("10.0.0.9", 80)).read(2) == b"ok"
-        assert told == [b"PROXY TCP4 10.0.1.5 10.0.0.9 1024 80\r\n"]
         server.close()
+        await server.wait_closed()
+        assert told == [b"PROXY TCP4 10.0.1.5 10.0.0.9 1024 80\r\n"]
         await plumbing.close()

@@ -115,6 +115,11 @@ class ElastiCacheEngine:
             )
         )
 
+    def warn(self, record: CacheRecord, message: str) -> None:
+        """Something that is not as it was asked for: an event, and a line of the log."""
+        log.warning("Cache %s: %s", record.facts.cache_id, message)
+        self.say(record, record.facts.cache_id, message)
+
     async def close(self) -> None:
         await self._reconciler.close()
         if self.surroundings.durable:

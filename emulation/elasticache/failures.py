@@ -38,3 +38,7 @@ def cluster_not_found(cluster_id: str) -> ElastiCacheError:
 
 def group_not_found(group_id: str) -> ElastiCacheError:
     return ElastiCacheError("ReplicationGroupNotFoundFault", f"ReplicationGroup {group_id} not found.")
+
+
+def snapshot_not_found(name: str) -> ElastiCacheError:
+    return ElastiCacheError("SnapshotNotFoundFault", f"Snapshot {name} not found.")

@@ -126,8 +126,11 @@ class CacheMachine:
     def _failed(self, node: str, why: str) -> None:
         if self.record.status in (CacheStatus.CREATING, CacheStatus.DELETING):
             self._see(failure=why)
-        if node in self.record.seen.nodes:
-            self._see_node(node, how=why, retry_at=self._clock.now() + _RETRY)
+        retry_at = self._clock.now() + _RETRY
+        if not node:
+            self._see(retry_at=retry_at)
+        elif node in self.record.seen.nodes:
+            self._see_node(node, how=why, retry_at=retry_at)
 
     def _move(self, event: str, cause: str) -> None:
         after = self._lifecycle.happen(event, self._clock.now())
@@ -181,8 +184,6 @@ class CacheMachine:
             clustered=facts.clustered,
             durable=self._surroundings.durable,
         )
-        if follows and primary is None:
-            return  # its primary is started at the same time; the next plan is made when that runs
         server = self._servers[node] = await self._surroundings.servers.start(spec)
         started = monotonic()
         self._see_node(node, server=Server.RUNNING, settings=wanted.settings, retry_at=None, how="", started_once=True)
@@ -193,7 +194,8 @@ class CacheMachine:
             await steps.wait_for_sync(server)
         await self._announce(node, placement)
         self._see_node(node, follows=follows, roles=frozenset())
-        self._seen_primary(node, follows)
+        if self.record.seen.formed or not facts.clustered:
+            self._seen_primary(node, follows)
         if before.server is Server.ENDED:
             self._say(node, "Finished recovery for cache nodes 0001")
         elif before.started_once:
@@ -222,10 +224,10 @@ class CacheMachine:
         """The node's interface and address, made once."""
         facts, interfaces = self.record.facts, self._surroundings.interfaces
         if node not in self._placements:
-            index = int(node.rpartition("-")[2]) - 1 if facts.is_group else 0
+            index = self.record.node_ids().index(node)
             subnet, zone = facts.subnets[index % len(facts.subnets)]
             self._placements[node] = await interfaces.attach(facts, node, subnet, self.record.wanted.groups)
-            self._endpoints[node] = interfaces.endpoint(facts.port)
+            self._endpoints[node] = interfaces.endpoint(facts.port, self.record.places.addresses.get(node))
             self._place(node, self._endpoints[node].address, zone)
         return self._placements[node]
 
@@ -235,7 +237,7 @@ class CacheMachine:
             placement = await self._surroundings.interfaces.set_groups(self.record.facts, placement, groups)
             self._placements[node] = placement
         server, known = self._servers[node], names(self.record.facts, self.record.wanted)
-        served = tuple(known[key] for key in (node, *map(str, roles)))
+        served = tuple(known[key] for key in (node, *map(str, roles)) if key in known)
         await self._endpoints[node].announce(placement, served, server.upstream, server.admit)
         for role in roles:
             await self._endpoints[role].announce(replace(placement, private_ip=None), (), server.upstream)
@@ -317,7 +319,9 @@ class CacheMachine:
     async def _serve(self, node: str, roles: tuple[Role, ...]) -> None:
         for role in roles:
             if role not in self._endpoints:
-                self._endpoints[role] = self._surroundings.interfaces.endpoint(self.record.facts.port)
+                self._endpoints[role] = self._surroundings.interfaces.endpoint(
+                    self.record.facts.port, self.record.places.addresses.get(role)
+                )
                 self._place(role, self._endpoints[role].address)
         served = (node, *roles)
         await self._servers[node].serve(tuple(self._endpoints[key].address for key in served))

@@ -92,7 +92,10 @@ class NodeSeen:
 
 @dataclass(frozen=True)
 class CacheSeen:
-    """`primaries` by shard; `formed` that the cluster's slots are assigned; `busy` a step that concerns all nodes."""
+    """`primaries` by shard; `formed` that the cluster's slots are assigned; `busy` a step that concerns all nodes.
+
+    `failure` is why a creation or a final snapshot failed. Nothing is tried before `retry_at`.
+    """
 
     status: CacheStatus = CacheStatus.CREATING
     nodes: Mapping[str, NodeSeen] = field(default_factory=dict)
@@ -103,6 +106,7 @@ class CacheSeen:
     busy: bool = False
     released: bool = False
     failure: str = ""
+    retry_at: datetime | None = None
 
     def node(self, node_id: str) -> NodeSeen:
         return self.nodes.get(node_id, NodeSeen())

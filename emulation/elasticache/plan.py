@@ -136,7 +136,8 @@ def plan_cache(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Plan[Ca
     if desired.deleted:
         return Plan(())  # what is under way ends first
     steps = tuple(_steps(desired, seen, now))
-    wake_at = min((at for node in seen.nodes.values() if (at := node.retry_at) and at > now), default=None)
+    retries = [seen.retry_at, *(node.retry_at for node in seen.nodes.values())]
+    wake_at = min((at for at in retries if at is not None and at > now), default=None)
     if seen.status is CacheStatus.AVAILABLE:
         return Plan(_leave_available(desired, seen, steps), wake_at)
     if steps or _under_way(seen):
@@ -182,7 +183,7 @@ def _next_snapshot(desired: CacheDesired, seen: CacheSeen) -> str:
 
 def _steps(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[CacheAction]:
     """What separates the cache from what it should be, as far as it can be done now."""
-    if seen.busy:
+    if seen.busy or _later(seen.retry_at, now):
         return
     wanted = {node.node_id for node in desired.nodes}
     for node_id, surplus in sorted(seen.nodes.items()):
@@ -198,7 +199,8 @@ def _steps(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[Ca
             if not seen.node(member.node_id).busy:
                 primary = seen.primaries.get(shard, members[0].node_id)
                 yield from _node_steps(desired, seen, member, primary, now)
-    if _under_way(seen) or any(seen.node(node.node_id).server is not Server.RUNNING for node in desired.nodes):
+    nodes = [seen.node(node.node_id) for node in desired.nodes]
+    if _under_way(seen) or any(node.server is not Server.RUNNING or _later(node.retry_at, now) for node in nodes):
         return
     if desired.clustered and not seen.formed:
         yield FormCluster("all nodes run")
@@ -206,6 +208,10 @@ def _steps(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[Ca
     yield from _endpoint_steps(desired, seen)
     if name := _next_snapshot(desired, seen):
         yield TakeSnapshot(name, "a snapshot was asked for")
+
+
+def _later(at: datetime | None, now: datetime) -> bool:
+    return at is not None and at > now
 
 
 def _promotion(desired: CacheDesired, seen: CacheSeen, shard: int, members: list[NodeDesired]) -> Promote | None:
@@ -237,8 +243,10 @@ def _node_steps(
 ) -> Iterator[CacheAction]:
     node_id, node = member.node_id, seen.node(member.node_id)
     follows = "" if node_id == primary else primary
-    if node.server is not Server.RUNNING and node.retry_at is not None and node.retry_at > now:
+    if _later(node.retry_at, now):
         return
+    if follows and seen.node(follows).server is not Server.RUNNING and (seen.formed or not desired.clustered):
+        return  # a replica starts with its primary's data
     match node.server:
         case Server.NONE:
             cause = "it was rebooted" if node.started_once else "the node has no server yet"

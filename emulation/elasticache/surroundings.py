@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Protocol
 
@@ -31,7 +32,9 @@ class Interfaces(Protocol):
 
     async def set_groups(self, facts: Facts, placement: Placement, groups: Sequence[str]) -> Placement: ...
 
-    def endpoint(self, port: int) -> Endpoint: ...
+    def endpoint(self, port: int, wish: IPv4Address | None) -> Endpoint:
+        """`wish` is the address that it had before a restart."""
+        ...
 
 
 class Networks(Protocol):

@@ -66,9 +66,7 @@ def render(
         ),
         routes={_routes_file(ls): discovery([_routes(b, ls, groups)]) for b in balancers for ls in b.listeners},
         clusters={arn: _cluster(groups[arn]) for arn in used},
-        targets={
-            targets_file(groups[arn]): discovery([_assignment(groups[arn], serving.get(arn, ()))]) for arn in used
-        },
+        targets={targets_file(groups[arn]): _targets(groups[arn], serving.get(arn, ())) for arn in used},
     )
 
 
@@ -398,23 +396,24 @@ def _cluster(group: TargetGroup) -> Json:
     }
 
 
-def _assignment(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
+def _targets(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
     addresses = [
         {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}}
         for host, port in sorted(endpoints)
     ]
-    return {
+    assignment = {
         "@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": group.full_name,
         "endpoints": [{"lb_endpoints": addresses}] if addresses else [],
     }
+    return discovery([assignment])
 
 
 # ---- words of Envoy ----
 
 
 def _file(name: str) -> Json:
-    return {"path_config_source": {"path": name}, "resource_api_version": "V3"}
+    return {"path_config_source": {"path": f"./{name}"}, "resource_api_version": "V3"}
 
 
 def _set_header(key: str, value: str) -> Json:

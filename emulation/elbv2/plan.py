@@ -1,8 +1,8 @@
 """What to do next with a target. Pure: values in, a plan out.
 
 Theory of operation. A target that is registered in a group that a listener forwards to is checked, again and again, and
-moves between its states by what the checks say: the first success makes it healthy; later, thresholds decide. When it is
-deregistered it drains: it gets no new requests, and is gone when the deregistration delay has passed.
+moves between its states by what the checks say: the first success makes it healthy; later, thresholds decide. When it
+is deregistered it drains: it gets no new requests, and is gone when the deregistration delay has passed.
 
 Source: Health checks for Application Load Balancer target groups; Deregistration delay.
 """

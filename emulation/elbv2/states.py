@@ -1,4 +1,4 @@
-"""The life of a target, as a table. Source: Health checks for Application Load Balancer target groups, health status."""
+"""The life of a target, as a table. Source: Target groups for your Application Load Balancers, health status."""
 
 from enum import StrEnum
 

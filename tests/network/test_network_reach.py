@@ -60,7 +60,9 @@ async def test_a_proxied_destination_is_told_who_connects() -> None:
         plumbing = FakePlumbing()
         await net.attach(interface("eni-1", "10.0.1.5", "sg-web"), plumbing, ())
         await net.announce(Destination(ip("10.0.0.9"), 80, upstream, "vpc-1", proxied=True))
-        assert await (await plumbing.connect("10.0.0.9", 80)).read(2) == b"ok"
+        connection = await plumbing.connect("10.0.0.9", 80)
+        assert await connection.read(2) == b"ok"
+        await connection.close()
         server.close()
         await server.wait_closed()
         assert told == [b"PROXY TCP4 10.0.1.5 10.0.0.9 1024 80\r\n"]

@@ -73,7 +73,6 @@ class TaskAgent:
 
 def task_metadata(record: TaskRecord) -> TaskMetadata:
     request, seen = record.request, record.seen
-    storage = (request.definition.get("ephemeralStorage") or {"sizeInGiB": 20})["sizeInGiB"]
     return TaskMetadata(
         cluster_arn=request.cluster_arn,
         task_arn=request.arn,
@@ -89,7 +88,7 @@ def task_metadata(record: TaskRecord) -> TaskMetadata:
         pull_started_at=seen.times.get("pullStartedAt"),
         pull_stopped_at=seen.times.get("pullStoppedAt"),
         execution_stopped_at=seen.times.get("executionStoppedAt"),
-        ephemeral_storage_mib=storage * 1024,
+        ephemeral_storage_mib=request.ephemeral_storage["sizeInGiB"] * 1024,
     )
 
 
@@ -99,6 +98,7 @@ def _container_metadata(record: TaskRecord, container: ContainerDefinition) -> C
     shown: dict[str, Any] = {}
     if container.log is not None:
         shown = {"log_driver": container.log.driver, "log_options": container.log.options}
+        shown["log_stream"] = facts.log_stream
     return ContainerMetadata(
         docker_id=facts.runtime_id or fargate_docker_id(request.task_id, container.name),
         name=container.name,

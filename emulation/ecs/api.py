@@ -290,6 +290,8 @@ def definition_json(definition: models.TaskDefinition) -> dict[str, Any]:
         "family": definition.family,
         "containerDefinitions": definition.container_definitions,
         "networkMode": definition.network_mode,
+        "cpu": definition.cpu,
+        "memory": definition.memory,
         "volumes": definition.volumes,
         "taskRoleArn": getattr(definition, "task_role_arn", None),
         "executionRoleArn": getattr(definition, "execution_role_arn", None),

@@ -78,8 +78,7 @@ def parse_container(definition: Mapping[str, Any], override: Mapping[str, Any] |
     """From the API's JSON. An override's environment is added to the definition's; its other members replace."""
     override = override or {}
     merged = {**definition, **{key: value for key, value in override.items() if key not in ("environment", "name")}}
-    environment = {e["name"]: e.get("value", "") for e in definition.get("environment") or ()}
-    environment |= {e["name"]: e.get("value", "") for e in override.get("environment") or ()}
+    environment = _environment(definition.get("environment")) | _environment(override.get("environment"))
     linux = definition.get("linuxParameters") or {}
     capabilities = linux.get("capabilities") or {}
     log = definition.get("logConfiguration")
@@ -87,7 +86,7 @@ def parse_container(definition: Mapping[str, Any], override: Mapping[str, Any] |
         name=definition["name"],
         image=definition["image"],
         essential=definition.get("essential", True) is not False,
-        entry_point=_words(merged.get("entryPoint")),
+        entry_point=_entry_point(merged.get("entryPoint")),
         command=_words(merged.get("command")),
         environment=environment,
         secrets=tuple((s["name"], s["valueFrom"]) for s in definition.get("secrets") or ()),
@@ -119,6 +118,17 @@ def parse_container(definition: Mapping[str, Any], override: Mapping[str, Any] |
 
 def _words(value: Any) -> tuple[str, ...] | None:
     return tuple(str(word) for word in value) if value else None
+
+
+def _environment(variables: Any) -> dict[str, str]:
+    """A name with "=" in it ends there: what a program gets are strings of the form name=value."""
+    texts = (f"{variable['name']}={variable.get('value') or ''}" for variable in variables or ())
+    return {name: value for name, _, value in (text.partition("=") for text in texts)}
+
+
+def _entry_point(value: Any) -> tuple[str, ...] | None:
+    """[""] is none at all, and drops the image's. Source: Docker, `docker run --entrypoint ""`."""
+    return () if value == [""] else _words(value)
 
 
 def _optional_int(value: Any) -> int | None:

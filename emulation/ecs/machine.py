@@ -175,9 +175,10 @@ class TaskMachine:
                 self._secrets[container.name] = await self._surroundings.secrets.resolve(container.secrets, **where)
             for container in containers:
                 if container.log is not None:
-                    self._streams[container.name] = await self._surroundings.logs.open(
+                    stream = self._streams[container.name] = await self._surroundings.logs.open(
                         container.log.options, task_id=request.task_id, container_name=container.name, **where
                     )
+                    self._see_fact(container.name, log_stream=stream.name)
             self._see_time("pullStartedAt")
             for container in containers:
                 await self._pull(container)

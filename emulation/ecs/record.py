@@ -62,6 +62,12 @@ class TaskRequest:
     def execution_role_arn(self) -> str:
         return str(self.overrides.get("executionRoleArn") or self.definition.get("executionRoleArn") or "")
 
+    @property
+    def ephemeral_storage(self) -> Mapping[str, int]:
+        """In the API's JSON."""
+        given = self.overrides.get("ephemeralStorage") or self.definition.get("ephemeralStorage")
+        return given or {"sizeInGiB": 20}
+
     def containers(self) -> tuple[ContainerDefinition, ...]:
         overrides = {o["name"]: o for o in self.overrides.get("containerOverrides") or () if "name" in o}
         return tuple(parse_container(d, overrides.get(d["name"])) for d in self.definition["containerDefinitions"])
@@ -85,6 +91,7 @@ class ContainerFacts:
     arn: str
     runtime_id: str = ""
     image_digest: str = ""
+    log_stream: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +152,7 @@ class TaskRecord:
             "memory": request.memory,
             "platformVersion": request.platform_version,
             "platformFamily": "Linux",
-            "ephemeralStorage": request.definition.get("ephemeralStorage") or {"sizeInGiB": 20},
+            "ephemeralStorage": request.ephemeral_storage,
             "enableExecuteCommand": False,
             "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
             "overrides": _overrides(request),

@@ -19,6 +19,9 @@ class Interfaces(Protocol):
 
 
 class LogStream(Protocol):
+    @property
+    def name(self) -> str: ...
+
     async def write(self, line: Line) -> None: ...
 
     async def close(self) -> None: ...

@@ -3,6 +3,7 @@
 Source: Amazon ECS task definition parameters for Fargate (task CPU and memory); Amazon ECS API failure messages.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 _CONDITIONS = ("START", "COMPLETE", "SUCCESS", "HEALTHY")
 _FARGATE_LOG_DRIVERS = ("awslogs", "splunk", "awsfirelens")
 _MAX_STOP_TIMEOUT_SECONDS = 120
+_LONGEST_DEFINITION_BYTES = 65536
+_LONGEST_OVERRIDES = 8192
 
 
 def _gib(*sizes: float) -> frozenset[int]:
@@ -55,6 +58,9 @@ def check_definition(definition: Json) -> None:
         raise client_error(
             "Family contains invalid characters." if definition.get("family") else "Family can not be blank."
         )
+    length = len(json.dumps(definition, separators=(",", ":"), ensure_ascii=False, default=str).encode())
+    if length > _LONGEST_DEFINITION_BYTES:
+        raise client_error(f"Actual length: '{length}'. Max allowed length is '{_LONGEST_DEFINITION_BYTES}' bytes.")
     containers: Sequence[Json] = definition.get("containerDefinitions") or ()
     if not containers:
         raise client_error("Container list cannot be empty.")
@@ -78,6 +84,8 @@ def _check_container(container: Json) -> None:
         if not container.get(name):
             raise client_error(f"Container.{name} should not be null or empty.")
     name = container["name"]
+    if any(not variable.get("name") for variable in container.get("environment") or ()):
+        raise client_error(f"Invalid environment variable in container '{name}': its name should not be null or empty.")
     if not _NAME.fullmatch(name):
         raise client_error(f"Invalid container name '{name}': it may have letters, digits, hyphens and underscores.")
     memory, reserved = container.get("memory"), container.get("memoryReservation")
@@ -139,8 +147,8 @@ def _check_fargate(definition: Json, containers: Sequence[Json]) -> None:
         if not normalise_size(definition.get(name), unit):
             raise client_error(f"Fargate requires that '{name}' be defined at the task level.")
     cpu, memory = normalise_size(definition["cpu"], "vCPU"), normalise_size(definition["memory"], "GB")
-    if int(memory) not in FARGATE_SIZES.get(int(cpu), frozenset()):
-        raise client_error(f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory.")
+    if not _fits_fargate(cpu, memory):
+        raise client_error(_NO_CONFIGURATION.format(cpu=cpu, memory=memory))
     if definition.get("ipcMode"):
         raise client_error("Tasks using the Fargate launch type do not support ipcMode.")
     has_role = bool(definition.get("executionRoleArn"))
@@ -151,6 +159,13 @@ def _check_fargate(definition: Json, containers: Sequence[Json]) -> None:
         raise client_error("The sum of the containers' cpu must not exceed the task's cpu.")
     if any(int(c.get("memory") or 0) > int(memory) for c in containers):
         raise client_error("Invalid 'memory' setting for container: it must not exceed the task's memory.")
+
+
+_NO_CONFIGURATION = "No Fargate configuration exists for given values: {cpu} CPU, {memory} memory."
+
+
+def _fits_fargate(cpu: str, memory: str) -> bool:
+    return int(memory) in FARGATE_SIZES.get(int(cpu), frozenset())
 
 
 def _check_fargate_container(container: Json, has_role: bool) -> None:
@@ -203,10 +218,20 @@ def check_run(request: Json, definition: Json, compatibilities: Sequence[str], l
             raise invalid_parameter("subnets can not be empty.")
     elif configuration:
         raise invalid_parameter("Network Configuration is not valid for the given networkMode of this task definition.")
-    _check_overrides(request.get("overrides") or {}, definition)
+    _check_overrides(request.get("overrides") or {}, definition, fargate=launch_type == "FARGATE")
 
 
-def _check_overrides(overrides: Json, definition: Json) -> None:
+def _check_overrides(overrides: Json, definition: Json, *, fargate: bool) -> None:
+    given = {key: value for key, value in overrides.items() if value is not None}
+    if len(json.dumps(given, separators=(",", ":"), ensure_ascii=False)) > _LONGEST_OVERRIDES:
+        raise invalid_parameter(f"Container Overrides length must be at most {_LONGEST_OVERRIDES}")
+    cpu = normalise_size(overrides.get("cpu") or definition.get("cpu"), "vCPU")
+    memory = normalise_size(overrides.get("memory") or definition.get("memory"), "GB")
+    if fargate and cpu and memory and not _fits_fargate(cpu, memory):
+        raise invalid_parameter(_NO_CONFIGURATION.format(cpu=cpu, memory=memory))
+    storage = (overrides.get("ephemeralStorage") or {}).get("sizeInGiB")
+    if storage is not None and not 20 <= storage <= 200:
+        raise invalid_parameter("Ephemeral storage size must be between 20 and 200 GiB.")
     names = {c["name"] for c in definition["containerDefinitions"]}
     for override in overrides.get("containerOverrides") or ():
         if override.get("name") not in names:

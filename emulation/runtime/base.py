@@ -101,7 +101,8 @@ class TaskSpec:
 class ContainerSpec:
     """A container before it runs. `entry_point` and `command` None mean the image's; so do the empty strings.
 
-    An entry point given here drops the image's command, as Docker does it. `memory_mib` is the hard limit.
+    An entry point given here, also an empty one, drops the image's command, as Docker does it. `memory_mib` is the hard
+    limit.
     """
 
     name: str

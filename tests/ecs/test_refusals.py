@@ -43,6 +43,8 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, str]:
           {"name": "b", "image": "b", "dependsOn": [{"containerName": "app", "condition": "START"}]}], {}, "Circular"),
         ([{**APP, "mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}]}], {}, "Unknown volume 'v'."),
         ([{**APP, "privileged": True}], {}, "Fargate does not support privileged containers."),
+        ([{**APP, "environment": [{"name": "", "value": "x"}]}], {}, "its name should not be null or empty"),
+        ([{**APP, "environment": [{"name": "BIG", "value": "x" * 65536}]}], {}, "Max allowed length is '65536' bytes."),
     ],
 )  # fmt: skip
 def test_a_task_definition_that_makes_no_sense_is_refused(
@@ -98,6 +100,11 @@ def test_run_task_refuses_what_does_not_fit(ecs: Ecs) -> None:
          "does not appear to belong to the same VPC as the input subnets"),
         ({"overrides": {"containerOverrides": [{"name": "other"}]}}, "InvalidParameterException",
          "Override for container named other is not a container in the TaskDefinition."),
+        ({"overrides": {"cpu": "333"}}, "InvalidParameterException", "given values: 333 CPU, 512 memory."),
+        ({"overrides": {"memory": "99999999"}}, "InvalidParameterException", "given values: 256 CPU, 99999999 memory."),
+        ({"overrides": {"ephemeralStorage": {"sizeInGiB": 5}}}, "InvalidParameterException", "between 20 and 200"),
+        ({"overrides": {"containerOverrides": [{"name": "app", "command": ["x" * 8192]}]}},
+         "InvalidParameterException", "Container Overrides length must be at most 8192"),
         ({"overrides": {"taskRoleArn": "arn:aws:iam::123456789012:role/none"}}, "ClientException",
          "ECS was unable to assume the role 'arn:aws:iam::123456789012:role/none'"),
         ({"launchType": "EC2"}, "InvalidParameterException", "No Container Instances were found in your cluster."),

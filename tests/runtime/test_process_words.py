@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from emulation.runtime.base import ImageConfig
+from emulation.errors import ContainerStartError
+from emulation.runtime.base import ContainerSpec, ImageConfig, PulledImage
 from emulation.runtime.sandbox.agent.passwd import UserNotFound, resolve
 from emulation.runtime.sandbox.cgroups import Hierarchy, find
 from emulation.runtime.sandbox.lines import LineSplitter
-from emulation.runtime.sandbox.settings import capabilities, stop_signal, tmpfs
+from emulation.runtime.sandbox.settings import arguments, capabilities, stop_signal, tmpfs
 
 PASSWD = (
     "root:x:0:0:root:/root:/bin/sh\n# comment\nbroken\napp:x:1000:1001::/srv/app:/bin/sh\n7:x:8:8::/seven:/bin/sh\n"
@@ -49,6 +50,30 @@ def test_unknown_users_must_be_refused_in_dockers_words(spec: str, words: str) -
         with pytest.raises(UserNotFound) as error:
             resolve(spec, passwd, group)
         assert str(error.value) == words
+
+
+@pytest.mark.parametrize(
+    ("entry_point", "command", "meant"),
+    [
+        (None, None, "/init serve"),
+        (None, ("test",), "/init test"),
+        (("/sh",), None, "/sh"),
+        (("/sh",), ("-c",), "/sh -c"),
+        ((), ("/sh",), "/sh"),
+        ((), None, ""),
+    ],
+)
+def test_entry_point_and_command_must_be_joined_as_docker_does(
+    entry_point: tuple[str, ...] | None, command: tuple[str, ...] | None, meant: str
+) -> None:
+    """An entry point drops the image's command, an empty one its entry point too; nothing at all cannot be run."""
+    image = PulledImage("app", "sha256:0", ImageConfig(entry_point=("/init",), command=("serve",)))
+    spec = ContainerSpec("app", image, entry_point=entry_point, command=command)
+    if meant:
+        assert " ".join(arguments(spec)) == meant
+    else:
+        with pytest.raises(ContainerStartError, match="No command specified"):
+            arguments(spec)
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 5, 100])

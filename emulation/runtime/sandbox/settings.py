@@ -36,7 +36,7 @@ _TMPFS_CLEARED = {"rw": 1, "suid": 2, "dev": 4, "exec": 8}
 def arguments(spec: ContainerSpec) -> tuple[str, ...]:
     """The program and its arguments. Raises ContainerStartError where neither the image nor the spec has a command."""
     config = spec.image.config
-    if spec.entry_point:
+    if spec.entry_point is not None:
         argv = spec.entry_point + (spec.command or ())
     else:
         argv = config.entry_point + (spec.command or config.command)

@@ -23,6 +23,10 @@ from emulation.ecs.credentials import CredentialStore
 from emulation.ecs.engine import EcsEngine
 from emulation.ecs.metadata_app import MetadataApp
 from emulation.ecs.surroundings import Surroundings
+from emulation.elasticache.embedded import EmbeddedServers as EmbeddedCaches
+from emulation.elasticache.engine import ElastiCacheEngine
+from emulation.elasticache.servers import CacheServers, NoServers
+from emulation.elasticache.surroundings import Surroundings as ElastiCacheSurroundings
 from emulation.errors import RuntimeUnavailable, SunaboxError
 from emulation.folders import claim
 from emulation.gateway import seams
@@ -41,6 +45,7 @@ from emulation.runtime.base import Runtime
 from emulation.wiring import (
     AWS_ADDRESS,
     AssumeRole,
+    CacheNetwork,
     Checks,
     Databases,
     Images,
@@ -88,6 +93,7 @@ class Cloud:
         self.endpoint_url = ""
         self._ecs: EcsEngine | None = None
         self._rds: RdsEngine | None = None
+        self._elasticache: ElastiCacheEngine | None = None
         self._exit = AsyncExitStack()
 
     def status(self) -> dict[str, object]:
@@ -136,6 +142,8 @@ class Cloud:
 
         self._rds = self._make_rds(api, network, groups, bus, folder.path)
         stack.push_async_callback(self._rds.close)
+        self._elasticache = self._make_elasticache(api, network, groups, bus, folder.path)
+        stack.push_async_callback(self._elasticache.close)
         logs = AwslogsDriver(api, self.clock)
         stack.push_async_callback(logs.close)
         agent = TaskAgent(CredentialStore(self.clock, AssumeRole(api)))
@@ -164,6 +172,7 @@ class Cloud:
         stack.push_async_callback(server.stop)  # the first thing to stop: nothing new comes in while the rest ends
         await loading
         await self._restore_databases(api)
+        await self._restore_caches(api)
         self._every(_LIFECYCLE_EVERY, lambda: api.call(ecr.apply_lifecycle, self.clock.now()))
 
     def _load(self, api: ApiThread, aws: AwsApi, groups: SecurityGroupTable, network: Network, ecr: Ecr) -> None:
@@ -191,6 +200,12 @@ class Cloud:
             assert self._rds is not None, "requests are served once everything is wired"
             rds_api.install(api, self.clock, self._rds)
 
+        def install_elasticache() -> None:
+            from emulation.elasticache import api as elasticache_api
+
+            assert self._elasticache is not None, "requests are served once everything is wired"
+            elasticache_api.install(api, self.clock, self._elasticache)
+
         def install_logs() -> None:
             from emulation.logs import api as logs_api
 
@@ -201,6 +216,7 @@ class Cloud:
             "ec2": install_ec2,
             "ecr": install_ecr,
             "ecs": install_ecs,
+            "elasticache": install_elasticache,
             "logs": install_logs,
             "rds": install_rds,
         }
@@ -241,6 +257,38 @@ class Cloud:
                 bus=bus,
             ),
         )
+
+    def _make_elasticache(
+        self, api: ApiThread, network: Network, groups: SecurityGroupTable, bus: Bus, folder: Path
+    ) -> ElastiCacheEngine:
+        caches = CacheNetwork(api, network, groups)
+        servers: CacheServers = EmbeddedCaches(network.allocate_public_address, network.release_public_address)
+        if self.options.runtime == "memory":
+            servers = NoServers("the memory runtime has no cache servers. Run Sunabox with --runtime process.")
+        return ElastiCacheEngine(
+            api,
+            self.clock,
+            ElastiCacheSurroundings(
+                servers=servers,
+                interfaces=caches,
+                networks=caches,
+                bus=bus,
+                folder=folder / "elasticache",
+                durable=self.options.data_dir is not None,
+            ),
+        )
+
+    async def _restore_caches(self, api: ApiThread) -> None:
+        """The same for caches."""
+
+        def restore(account: str, region: str) -> None:
+            from emulation.elasticache import api as elasticache_api
+
+            elasticache_api.restore(account, region)
+
+        if self._elasticache is not None:
+            for account, region in self._elasticache.files.regions():
+                await api.call(restore, account, region)
 
     async def _restore_databases(self, api: ApiThread) -> None:
         """Databases that an earlier emulator left in the data folder serve again, before somebody asks for them."""

@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
 
@@ -13,6 +14,8 @@ from emulation.ecs import secrets as secrets_of_ecs
 from emulation.ecs.agent import ADDRESS
 from emulation.ecs.credentials import Session, cannot_assume
 from emulation.ecs.record import Attachment, TaskRequest
+from emulation.elasticache import record as elasticache
+from emulation.elasticache.surroundings import Location
 from emulation.errors import SunaboxError
 from emulation.images.reference import ImageReference, ecr_registry
 from emulation.images.source import ImageSource, ResolvedImage
@@ -210,11 +213,7 @@ class Databases:
             await endpoint.release()
 
     def rules(self, security_groups: Sequence[str]) -> tuple[rds.KeptRule, ...]:
-        return tuple(
-            (group, rule.protocol, rule.from_port, rule.to_port, str(rule.peer))
-            for group in security_groups
-            for rule in self._groups.ingress(group)
-        )
+        return _kept(self._groups, security_groups)
 
     def default_subnet_group(self, account: str, region: str) -> rds.SubnetGroup | None:
         from emulation.ec2 import api as ec2
@@ -242,6 +241,71 @@ class Databases:
 def _rule(kept: rds.KeptRule) -> Rule:
     _, protocol, from_port, to_port, peer = kept
     return Rule(protocol, from_port, to_port, IPv4Network(peer) if "/" in peer else peer)
+
+
+class CacheNetwork:
+    """What ElastiCache needs of EC2 and the network: interfaces, endpoints, the place of new caches."""
+
+    def __init__(self, api: ApiThread, network: Network, groups: SecurityGroupTable) -> None:
+        self._api, self._network, self._groups = api, network, groups
+
+    async def attach(
+        self,
+        facts: elasticache.Facts,
+        node_id: str,
+        subnet_id: str,
+        groups: Sequence[str],
+        rules: Sequence[elasticache.KeptRule],
+    ) -> Placement:
+        for group in groups:
+            if not self._groups.ingress(group):  # EC2's record of it went with the emulator that was there before
+                self._groups.put(group, tuple(_rule(kept) for kept in rules if kept[0] == group), ())
+        made = await self._api.call(self._attach, facts, node_id, subnet_id, tuple(groups))
+        return Placement(made.interface.vpc_id, tuple(groups), made.interface.private_ip, made.interface.eni_id)
+
+    @staticmethod
+    def _attach(facts: elasticache.Facts, node_id: str, subnet_id: str, groups: tuple[str, ...]) -> TaskInterface:
+        from emulation.ec2 import api as ec2
+
+        description = f"ElastiCache {node_id}"
+        try:
+            return ec2.create_task_interface(facts.account, facts.region, subnet_id, groups, description=description)
+        except InvalidNetworkConfiguration:
+            # The VPC is gone with an earlier emulator; the cache is in the default one now.
+            subnet_id, _ = ec2.subnets_of_service(facts.account, facts.region)[0]
+            return ec2.create_task_interface(facts.account, facts.region, subnet_id, (), description=description)
+
+    async def set_groups(self, facts: elasticache.Facts, placement: Placement, groups: Sequence[str]) -> Placement:
+        from emulation.ec2 import api as ec2
+
+        await self._api.call(ec2.set_interface_groups, facts.account, facts.region, placement.eni_id, tuple(groups))
+        return replace(placement, security_groups=tuple(groups))
+
+    async def release(self, facts: elasticache.Facts, placement: Placement) -> None:
+        from emulation.ec2 import api as ec2
+
+        await self._api.call(ec2.delete_task_interface, facts.account, facts.region, placement.eni_id)
+
+    def endpoint(self, port: int, wish: IPv4Address | None) -> Endpoint:
+        return Endpoint(self._network, port, wish)
+
+    def rules(self, groups: Sequence[str]) -> tuple[elasticache.KeptRule, ...]:
+        return _kept(self._groups, groups)
+
+    def locate(self, account: str, region: str, subnets: Sequence[str], groups: Sequence[str]) -> Location:
+        from emulation.ec2 import api as ec2
+
+        found = ec2.subnets_of_service(account, region, subnets)
+        network = ec2.resolve_task_network(account, region, [subnet for subnet, _ in found], groups)
+        return Location(network.vpc_id, found, network.security_group_ids)
+
+
+def _kept(table: SecurityGroupTable, groups: Sequence[str]) -> tuple[rds.KeptRule, ...]:
+    return tuple(
+        (group, rule.protocol, rule.from_port, rule.to_port, str(rule.peer))
+        for group in groups
+        for rule in table.ingress(group)
+    )
 
 
 class MasterSecrets:

@@ -351,7 +351,6 @@ def install(api: ApiThread, clock: Clock, engine: ElastiCacheEngine) -> None:
     urls.url_paths["{0}/$"] = ElastiCacheResponse.dispatch
 
 
-def restore(engine: ElastiCacheEngine) -> None:
-    """Makes the backends of all accounts that had caches before a restart; they take their caches up again."""
-    for account, region in engine.files.regions():
-        models.elasticache_backends[account][region]
+def restore(account: str, region: str) -> None:
+    """Makes the backend of an account that had caches before a restart; it takes them up again."""
+    models.elasticache_backends[account][region]

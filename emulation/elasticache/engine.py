@@ -155,6 +155,7 @@ class ElastiCacheEngine:
             self._save(machine.record)
 
     def _save(self, record: CacheRecord) -> None:
+        record.rules = self.surroundings.interfaces.rules(record.wanted.groups) or record.rules
         try:
             self.files.save(record)
         except OSError as problem:

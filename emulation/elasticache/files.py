@@ -88,6 +88,7 @@ class Files:
             "boot_settings": sorted(record.boot_settings),
             "primaries": record.seen.primaries,
             "addresses": record.places.addresses,
+            "rules": record.rules,
         }
         _write(self._cache(record.facts) / "record.json", written)
 
@@ -120,6 +121,9 @@ class Files:
                 restored=True,
             )
             record.places = Places({key: IPv4Address(address) for key, address in read["addresses"].items()})
+            record.rules = tuple(
+                (group, protocol, low, high, peer) for group, protocol, low, high, peer in read["rules"]
+            )
             yield record
 
     # Parameter groups

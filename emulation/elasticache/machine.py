@@ -226,7 +226,9 @@ class CacheMachine:
         if node not in self._placements:
             index = self.record.node_ids().index(node)
             subnet, zone = facts.subnets[index % len(facts.subnets)]
-            self._placements[node] = await interfaces.attach(facts, node, subnet, self.record.wanted.groups)
+            self._placements[node] = await interfaces.attach(
+                facts, node, subnet, self.record.wanted.groups, self.record.rules
+            )
             self._endpoints[node] = interfaces.endpoint(facts.port, self.record.places.addresses.get(node))
             self._place(node, self._endpoints[node].address, zone)
         return self._placements[node]

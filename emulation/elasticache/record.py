@@ -14,6 +14,9 @@ from typing import Any
 
 from emulation.elasticache.observation import CacheDesired, CacheSeen, CacheStatus, Failover, NodeDesired
 
+KeptRule = tuple[str, str, int, int, str]
+"""An ingress rule of a security group: (group, protocol, from port, to port, range or group)."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -78,7 +81,8 @@ class Places:
 class CacheRecord:
     """A cache cluster on its own, or a replication group. `boot_settings` are those that a server takes at its start.
 
-    `restored` says that it was there before the emulator was restarted, and its servers have data.
+    `restored` says that it was there before the emulator was restarted, and its servers have data; `rules` are those
+    that its security groups had then, for EC2 has forgotten them.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class CacheRecord:
         self.boot_settings = boot_settings
         self.restored = restored
         self.places = Places()
+        self.rules: tuple[KeptRule, ...] = ()
 
     @property
     def desired(self) -> CacheDesired:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emulation.core.bus import Bus
-from emulation.elasticache.record import Facts
+from emulation.elasticache.record import Facts, KeptRule
 from emulation.elasticache.servers import CacheServers
 from emulation.network.endpoint import Endpoint, Placement
 
@@ -24,13 +24,22 @@ class Location:
 class Interfaces(Protocol):
     """Elastic network interfaces of nodes (EC2), and addresses of the host."""
 
-    async def attach(self, facts: Facts, node_id: str, subnet_id: str, groups: Sequence[str]) -> Placement:
-        """An interface in a subnet; where that is gone (the emulator was restarted), in the default VPC's first one."""
+    async def attach(
+        self, facts: Facts, node_id: str, subnet_id: str, groups: Sequence[str], rules: Sequence[KeptRule]
+    ) -> Placement:
+        """An interface in a subnet; where that is gone (the emulator was restarted), in the default VPC's first one.
+
+        Groups that EC2 does not know any more get their `rules` back.
+        """
         ...
 
     async def release(self, facts: Facts, placement: Placement) -> None: ...
 
     async def set_groups(self, facts: Facts, placement: Placement, groups: Sequence[str]) -> Placement: ...
+
+    def rules(self, groups: Sequence[str]) -> tuple[KeptRule, ...]:
+        """The ingress rules as they are kept."""
+        ...
 
     def endpoint(self, port: int, wish: IPv4Address | None) -> Endpoint:
         """`wish` is the address that it had before a restart."""

@@ -3,6 +3,7 @@
 Servers start once a session (with pytest-xdist: once a worker); each test has a database of its own in them.
 """
 
+import fcntl
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +13,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the chapters say `from checks import …`, as a workshop reads them
 
+from fargate import Fargate, build_furui
 from program import Program
 
 from emulation.elasticache.server import ValkeyServer
+from emulation.images.library import Library
 from emulation.rds.server import PostgresServer
+from emulation.testing.account import AwsAccount
 
 _USER, _PASSWORD = "furui", "a sieve's secret"
 _numbers = itertools.count(1)
@@ -65,3 +69,28 @@ def furui(tmp_path: Path) -> Program:
 def furui_on(tmp_path: Path) -> Callable[[Mapping[str, str]], Program]:
     """The program with other environment variables, in the same folder as `furui`."""
     return lambda environment: Program(tmp_path / "furui", environment)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The machine's images, with the program's among them; built once, also for several workers of one test run."""
+    root = tmp_path_factory.getbasetemp()
+    shared = (root.parent if root.name.startswith("popen-") else root) / "images"
+    shared.mkdir(exist_ok=True)
+    with open(shared / "build.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        built = Library(shared / "library")
+        if not built.list():
+            build_furui(built)
+    return built
+
+
+@pytest.fixture
+def fargate(aws: AwsAccount, library: Library) -> Fargate:
+    return Fargate(aws, library)
+
+
+@pytest.fixture
+def furui_image(fargate: Fargate) -> str:
+    """The URI of the program's image in the account's ECR."""
+    return fargate.push("furui:1", "furui")[0]

@@ -142,7 +142,7 @@ def build_furui(library: Library) -> str:
         FIXTURES / "app",
         library=library,
         names=["furui:1"],
-        extras=["s3"],
+        extras=["postgres", "redis", "s3"],
         command=["furui", "serve"],
         ports=[7777],
     )

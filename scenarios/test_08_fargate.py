@@ -4,17 +4,15 @@ The engineer's program has run on his own machine so far. Now it becomes an imag
 never sees, and all he has of it is what it writes: lines in CloudWatch Logs, a model in S3, an exit code.
 """
 
-import fcntl
 import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from checks import At, is_up
-from fargate import FIXTURES, Fargate, build_furui
+from fargate import FIXTURES, Fargate
 from program import Program
 
-from emulation.images.library import Library
 from emulation.testing.account import AwsAccount
 
 pytestmark = pytest.mark.needs_runtime("process", "docker")
@@ -22,31 +20,6 @@ pytestmark = pytest.mark.needs_runtime("process", "docker")
 Eventually = Callable[..., Any]
 PORT = 7777
 BUCKET = "furui-models"
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """The machine's images, with the program's among them; built once, also for several workers of one test run."""
-    root = tmp_path_factory.getbasetemp()
-    shared = (root.parent if root.name.startswith("popen-") else root) / "images"
-    shared.mkdir(exist_ok=True)
-    with open(shared / "build.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        built = Library(shared / "library")
-        if not built.list():
-            build_furui(built)
-    return built
-
-
-@pytest.fixture
-def fargate(aws: AwsAccount, library: Library) -> Fargate:
-    return Fargate(aws, library)
-
-
-@pytest.fixture
-def furui_image(fargate: Fargate) -> str:
-    """The URI of the program's image in the account's ECR."""
-    return fargate.push("furui:1", "furui")[0]
 
 
 @pytest.fixture

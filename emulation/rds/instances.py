@@ -225,9 +225,8 @@ class Instances:
         if record.status not in _DELETABLE:
             raise invalid_state(f"Instance {name} is currently {record.status}: it cannot be deleted now.")
         if final and record.status in (_S.CREATING, _S.FAILED):
-            raise invalid_state(
-                f"Cannot create a snapshot because the database instance {name} is not currently in the available state."
-            )
+            words = f"the database instance {name} is not currently in the available state."
+            raise invalid_state(f"Cannot create a snapshot because {words}")
         if final:
             self._shelf().reserve(record, final, "manual")
         self._want(record, deletion=Deletion(final), snapshots=(final,) if final else ())

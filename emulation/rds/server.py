@@ -311,6 +311,11 @@ def server_version() -> str:
     return done.stdout.decode().split()[2]
 
 
+def client_program(name: str) -> Path:
+    """psql, pg_dump, pg_restore, pgbench and their like, of the same version as the servers."""
+    return _binaries() / name
+
+
 def copy_folder(source: Path, target: Path) -> None:
     """Copies the data folder of a server that does not run."""
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("postmaster.pid", ".s.PGSQL.*", "server.log"))

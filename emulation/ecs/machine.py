@@ -35,7 +35,10 @@ _TIMES = {
 
 
 class TaskMachine:
-    """`wake` asks for another pass of the loop; `moved` is told of every change of the task's status."""
+    """`wake` asks for another pass of the loop; `moved` is told of every change of the task's status.
+
+    `changed` is told whenever a container's health has changed, or its targets have been registered or deregistered.
+    """
 
     def __init__(
         self,
@@ -44,9 +47,11 @@ class TaskMachine:
         clock: Clock,
         wake: Callable[[], None],
         moved: Callable[["TaskMachine"], None],
+        changed: Callable[["TaskMachine"], None] = lambda _machine: None,
     ) -> None:
         self.record = record
         self._surroundings, self._clock, self._wake, self._moved = surroundings, clock, wake, moved
+        self._changed = changed
         self._lifecycle = Lifecycle(states.TASK, f"task {record.request.task_id}")
         self._interface: Interface | None = None
         self._task: Task | None = None
@@ -106,6 +111,12 @@ class TaskMachine:
             case actions.StopTask(code=code, cause=cause):
                 self._see(failure=Stop(code, cause))
                 self._wake()
+            case actions.RegisterTargets():
+                self._see(registration=Progress.UNDER_WAY)
+                self._begin(self._register(), "registering targets")
+            case actions.DeregisterTargets():
+                self._see(deregistration=Progress.UNDER_WAY)
+                self._begin(self._deregister())  # not `working`: the targets drain on the clock
             case actions.Move(event=event):
                 self._move(event)
             case actions.Release():
@@ -282,6 +293,32 @@ class TaskMachine:
     def _healthy(self, name: str, health: Health) -> None:
         self._see_container(name, health=health)
         self._wake()
+        self._changed(self)
+
+    @property
+    def targets(self) -> tuple[tuple[str, str, int], ...]:
+        """Target group, address and port of each target that the task is to be."""
+        address = self.record.seen.attachment.private_ip
+        return tuple((t.target_group_arn, address, t.port) for t in self.record.request.targets)
+
+    async def _register(self) -> None:
+        try:
+            for target in self.targets:
+                await self._surroundings.target_groups.register(*target)
+        except SunaboxError as problem:
+            self._fail(f"Targets could not be registered: {problem}")
+        self._see(registration=Progress.DONE)
+        self._changed(self)
+
+    async def _deregister(self) -> None:
+        groups = self._surroundings.target_groups
+        with self._clock.working(f"task {self.record.request.task_id}: deregistering targets"):
+            for target in self.targets:
+                await groups.deregister(*target)
+            self._changed(self)
+        for target in self.targets:
+            await groups.deregistered(*target)
+        self._see(deregistration=Progress.DONE)
 
     async def _release(self) -> None:
         if self._task is not None:

@@ -46,11 +46,15 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class TaskDesired:
-    """What the API has been asked for. `stop` is set once somebody asked that the task should stop."""
+    """What the API has been asked for. `stop` is set once somebody asked that the task should stop.
+
+    `target_containers` are those that a load balancer sends requests to.
+    """
 
     task_id: str
     containers: tuple[ContainerDefinition, ...]
     stop: Stop | None = None
+    target_containers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +74,8 @@ class ContainerObserved:
 class TaskObserved:
     """`interface` and `preparation` (secrets, log streams, images) are DONE when they ended; `failure` says why.
 
-    `released` is DONE when the task's interface, processes and files are gone. Dependencies are waited for from
-    `prepared_at` on.
+    `registration` and `deregistration` are those of its targets; the latter is DONE when they have drained. `released`
+    is DONE when the task's interface, processes and files are gone. Dependencies are waited for from `prepared_at` on.
     """
 
     status: TaskStatus
@@ -81,3 +85,5 @@ class TaskObserved:
     failure: Stop | None = None
     containers: Mapping[str, ContainerObserved] = field(default_factory=dict)
     prepared_at: datetime | None = None
+    registration: Progress = Progress.NOT_BEGUN
+    deregistration: Progress = Progress.NOT_BEGUN

@@ -2,9 +2,10 @@
 
 Theory of operation. A task moves through its states by the table in `states.py`. In PROVISIONING it gets its network
 interface; in PENDING its secrets, log streams and images, and then its containers, each when those that it depends on
-have come as far as it asks; in RUNNING it stays until an essential container stops or somebody asks for it; then its
-containers are stopped, dependants first, and what it held is released. Slow steps run beside the loop: a plan starts
-one, its end is observed, and the next plan goes on from there.
+have come as far as it asks; in ACTIVATING the targets of a service's load balancers are registered; in RUNNING it stays
+until an essential container stops or somebody asks for it; in DEACTIVATING its targets drain; then its containers are
+stopped, dependants first, and what it held is released. Slow steps run beside the loop: a plan starts one, its end is
+observed, and the next plan goes on from there.
 
 Source: Amazon ECS task lifecycle; Container dependency; Stopped task error codes.
 """
@@ -64,6 +65,18 @@ class StopTask(Action):
 
 
 @dataclass(frozen=True)
+class RegisterTargets(Action):
+    cause: str
+
+
+@dataclass(frozen=True)
+class DeregisterTargets(Action):
+    """Ends when the targets have drained."""
+
+    cause: str
+
+
+@dataclass(frozen=True)
 class Move(Action):
     """An event of the state table."""
 
@@ -78,7 +91,18 @@ class Release(Action):
     cause: str
 
 
-TaskAction = AttachInterface | PrepareTask | StartContainer | StopContainer | SkipContainer | StopTask | Move | Release
+TaskAction = (
+    AttachInterface
+    | PrepareTask
+    | StartContainer
+    | StopContainer
+    | SkipContainer
+    | StopTask
+    | RegisterTargets
+    | DeregisterTargets
+    | Move
+    | Release
+)
 
 
 def plan_task(desired: TaskDesired, observed: TaskObserved, now: datetime) -> Plan[TaskAction]:
@@ -89,11 +113,11 @@ def plan_task(desired: TaskDesired, observed: TaskObserved, now: datetime) -> Pl
         case TaskStatus.PENDING:
             return _start(desired, observed, stop, now)
         case TaskStatus.ACTIVATING:
-            return Plan((Move(states.ACTIVATED, "no service waits for the task"),))
+            return _activate(desired, observed)
         case TaskStatus.RUNNING:
             return _run(desired, observed, stop)
         case TaskStatus.DEACTIVATING:
-            return Plan((Move(states.DEACTIVATED, "no load balancer has the task as a target"),))
+            return _deactivate(desired, observed, stop)
         case TaskStatus.STOPPING:
             return _stop(desired, observed, stop)
         case TaskStatus.DEPROVISIONING:
@@ -125,6 +149,31 @@ def _start(desired: TaskDesired, observed: TaskObserved, stop: Stop | None, now:
     if not actions and all(_settled(observed, c.name) for c in desired.containers):
         return Plan((Move(states.CONTAINERS_STARTED, "every container has started"),))
     return Plan(tuple(actions), wake_at)
+
+
+def _activate(desired: TaskDesired, observed: TaskObserved) -> Plan[TaskAction]:
+    if not desired.target_containers:
+        return Plan((Move(states.ACTIVATED, "no service waits for the task"),))
+    match observed.registration:
+        case Progress.NOT_BEGUN:
+            return Plan((RegisterTargets("every container has started"),))
+        case Progress.UNDER_WAY:
+            return Plan(())
+        case Progress.DONE:
+            return Plan((Move(states.ACTIVATED, "its targets are registered"),))
+
+
+def _deactivate(desired: TaskDesired, observed: TaskObserved, stop: Stop | None) -> Plan[TaskAction]:
+    if not desired.target_containers or observed.registration is Progress.NOT_BEGUN:
+        return Plan((Move(states.DEACTIVATED, "no load balancer has the task as a target"),))
+    if observed.deregistration is Progress.NOT_BEGUN:
+        return Plan((DeregisterTargets(stop.reason if stop else "the task stops"),))
+    if observed.deregistration is Progress.DONE:
+        return Plan((Move(states.DEACTIVATED, "its targets have drained"),))
+    gone = ContainerObserved(stopped=True)
+    if all(observed.containers.get(name, gone).stopped for name in desired.target_containers):
+        return Plan((Move(states.DEACTIVATED, "nobody is left to answer a request in flight"),))
+    return Plan(())
 
 
 def _run(desired: TaskDesired, observed: TaskObserved, stop: Stop | None) -> Plan[TaskAction]:

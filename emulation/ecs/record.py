@@ -17,9 +17,21 @@ from emulation.ecs.observation import ContainerObserved, Health, Progress, Stop,
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 
+@dataclass(frozen=True, slots=True)
+class TaskTarget:
+    """A target that the task is to be: the group, and the container that listens on the port."""
+
+    target_group_arn: str
+    container: str
+    port: int
+
+
 @dataclass(frozen=True)
 class TaskRequest:
-    """What RunTask was given. `definition` is the task definition's JSON; `cpu` and `memory` are AWS's strings."""
+    """What RunTask was given. `definition` is the task definition's JSON; `cpu` and `memory` are AWS's strings.
+
+    `service_arn` and `targets` are those of the service that the task belongs to.
+    """
 
     account: str
     region: str
@@ -41,6 +53,8 @@ class TaskRequest:
     assign_public_ip: bool = False
     cpu: str = ""
     memory: str = ""
+    service_arn: str = ""
+    targets: tuple[TaskTarget, ...] = ()
 
     @property
     def partition(self) -> str:
@@ -122,7 +136,8 @@ class TaskRecord:
 
     @property
     def desired(self) -> TaskDesired:
-        return TaskDesired(self.request.task_id, self.containers, self.stop)
+        targets = frozenset(target.container for target in self.request.targets)
+        return TaskDesired(self.request.task_id, self.containers, self.stop, targets)
 
     @property
     def last_status(self) -> TaskStatus:
@@ -145,7 +160,7 @@ class TaskRecord:
             "launchType": request.launch_type,
             "lastStatus": str(self.last_status),
             "desiredStatus": self.desired_status,
-            "healthStatus": str(_task_health(self.containers, seen.observed)),
+            "healthStatus": str(task_health(self.containers, seen.observed)),
             "createdAt": request.created_at,
             "connectivity": "CONNECTED",
             "cpu": request.cpu,
@@ -206,7 +221,7 @@ def container_status(container: ContainerObserved, task: TaskStatus) -> str:
     return "RUNNING" if container.start is Progress.DONE else "PENDING"
 
 
-def _task_health(containers: tuple[ContainerDefinition, ...], observed: TaskObserved) -> Health:
+def task_health(containers: tuple[ContainerDefinition, ...], observed: TaskObserved) -> Health:
     """UNHEALTHY as soon as one essential container is, HEALTHY when all that have a check are. Source: HealthCheck."""
     checked = [
         observed.containers.get(c.name, ContainerObserved()).health

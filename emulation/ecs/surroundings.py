@@ -65,15 +65,15 @@ class TargetHealth:
 class TargetGroups(Protocol):
     """Target groups of load balancers (ELB), which the tasks of services are targets of. All on the event loop."""
 
-    async def register(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+    async def register(self, target_group_arn: str, ip: str, port: int) -> None:
         """Makes a target, or makes a draining one an ordinary one again. Raises SunaboxError in the words of ELB."""
         ...
 
-    async def deregister(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+    async def deregister(self, target_group_arn: str, ip: str, port: int) -> None:
         """The target drains from now on; harmless where it is none. Does not wait for the end."""
         ...
 
-    async def deregistered(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+    async def deregistered(self, target_group_arn: str, ip: str, port: int) -> None:
         """Returns when the target is gone: no request is left, or the deregistration delay is over."""
         ...
 
@@ -89,13 +89,13 @@ class TargetGroups(Protocol):
 class NoTargetGroups:
     """Where there are no load balancers."""
 
-    async def register(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+    async def register(self, target_group_arn: str, ip: str, port: int) -> None:
         pass
 
-    async def deregister(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+    async def deregister(self, target_group_arn: str, ip: str, port: int) -> None:
         pass
 
-    async def deregistered(self, account: str, region: str, target_group_arn: str, ip: str, port: int) -> None:
+    async def deregistered(self, target_group_arn: str, ip: str, port: int) -> None:
         pass
 
     def health(self, target_group_arn: str) -> Mapping[tuple[str, int], TargetHealth]:

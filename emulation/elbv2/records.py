@@ -8,10 +8,10 @@ Source: Elastic Load Balancing API reference, version 2015-12-01.
 from dataclasses import dataclass, field
 from datetime import timedelta
 from ipaddress import IPv4Address
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Target:
+class Target(NamedTuple):
     """A target is its address together with its port: one address with two ports is two targets."""
 
     id: str

@@ -33,6 +33,11 @@ class Reach:
         self.address: tuple[str, int] = self._listener.address
         self._reported = ""
 
+    def come_from(self, source: Party) -> None:
+        """The source is another from now on, or has other security groups."""
+        self.source = source
+        self.decide()
+
     def decide(self) -> None:
         """Answers from now on, or does not, by what is there and what security groups say."""
         self._reported = ""

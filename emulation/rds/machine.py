@@ -53,6 +53,7 @@ class InstanceMachine:
         self._shelf, self._surroundings, self._servers, self._api = shelf, surroundings, servers, api
         self._clock, self._wake, self._say = clock, wake, say
         self._lifecycle = Lifecycle(states.INSTANCE, f"DB instance {record.facts.identifier}", record.status)
+        self._attached = False
         self._server: DatabaseServer | None = None
         self._step: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -145,9 +146,11 @@ class InstanceMachine:
     async def _start(self, settings: Settings) -> None:
         record, facts = self.record, self.record.facts
         surroundings = self._surroundings
-        # A place that is known from before a restart of the emulator has to be taken again.
-        if self._server is None and (record.place is None or self._lifecycle.history == ()):
+        if self._server is not None:
+            await self._stop()  # one that died before it was stopped
+        if not self._attached:  # a place that is known from before a restart of the emulator has to be taken again
             record.place = await surroundings.interfaces.attach(facts, settings.security_groups, record.place)
+            self._attached = True
         assert record.place is not None
         applied = record.seen.applied
         data = surroundings.store.data(facts)

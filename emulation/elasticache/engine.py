@@ -124,7 +124,7 @@ class ElastiCacheEngine:
         await self._reconciler.close()
         if self.surroundings.durable:
             for machine, _ in self._machines.values():
-                if machine.record.status is not CacheStatus.DELETED:
+                if machine.record.seen.status is not CacheStatus.DELETED:
                     self._save(machine.record)
         await asyncio.gather(*(machine.close() for machine, _ in self._machines.values()))
         self._machines.clear()
@@ -138,7 +138,7 @@ class ElastiCacheEngine:
         if known is None:
             return None
         machine, shelf = known
-        if machine.record.status is CacheStatus.DELETED:
+        if machine.record.seen.status is CacheStatus.DELETED:
             del self._machines[key]
             await self._api.call(shelf.forget, machine.record)
             return None
@@ -151,7 +151,7 @@ class ElastiCacheEngine:
     async def _apply(self, key: str, action: CacheAction) -> None:
         machine, _ = self._machines[key]
         await machine.apply(action)
-        if self.surroundings.durable and machine.record.status is CacheStatus.AVAILABLE:
+        if self.surroundings.durable and machine.record.seen.status is CacheStatus.AVAILABLE:
             self._save(machine.record)
 
     def _save(self, record: CacheRecord) -> None:

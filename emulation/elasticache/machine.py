@@ -124,7 +124,7 @@ class CacheMachine:
         job.add_done_callback(self._jobs.discard)
 
     def _failed(self, node: str, why: str) -> None:
-        if self.record.status in (CacheStatus.CREATING, CacheStatus.DELETING):
+        if self.record.seen.status in (CacheStatus.CREATING, CacheStatus.DELETING):
             self._see(failure=why)
         retry_at = self._clock.now() + _RETRY
         if not node:

@@ -140,7 +140,7 @@ def plan_cache(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Plan[Ca
     wake_at = min((at for at in retries if at is not None and at > now), default=None)
     if seen.status is CacheStatus.AVAILABLE:
         return Plan(_leave_available(desired, seen, steps), wake_at)
-    if steps or _under_way(seen):
+    if steps or wake_at or _under_way(seen):
         return Plan(steps, wake_at)
     if seen.status is CacheStatus.CREATING:
         return Plan((Move(states.CREATED, "every node serves"),))

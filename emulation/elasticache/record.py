@@ -8,11 +8,16 @@ Source: Amazon ElastiCache API reference, CacheCluster, ReplicationGroup, Snapsh
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from typing import Any
 
 from emulation.elasticache.observation import CacheDesired, CacheSeen, CacheStatus, Failover, NodeDesired
+from emulation.elasticache.plan import Move, plan_cache
+from emulation.elasticache.states import CACHE
+
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+"""When whatever waits to be tried again has its turn."""
 
 KeptRule = tuple[str, str, int, int, str]
 """An ingress rule of a security group: (group, protocol, from port, to port, range or group)."""
@@ -112,7 +117,13 @@ class CacheRecord:
 
     @property
     def status(self) -> CacheStatus:
-        return self.seen.status
+        """What the API shows. What was asked of an available cache shows at once, before its loop has seen it."""
+        status = self.seen.status
+        if status is CacheStatus.AVAILABLE:
+            for action in plan_cache(self.desired, self.seen, _END_OF_TIME).actions:
+                if isinstance(action, Move):
+                    return CACHE.next(status, action.event)
+        return status
 
     def node_ids(self) -> tuple[str, ...]:
         return tuple(node.node_id for node in self.wanted.nodes)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 from emulation.core.api_thread import ApiThread
 from emulation.gateway import not_emulated, pages
 from emulation.gateway.asgi import ClientGone, Receive, Scope, Send, read_body, respond
-from emulation.gateway.failures import error
+from emulation.gateway.failures import FULL_DISK, blame_client, error, protocol_of
 from emulation.gateway.wsgi import Answer, run_wsgi, wsgi_environ
 
 log = logging.getLogger(__name__)
@@ -67,6 +67,11 @@ class AwsApi:
             message = f"Sunabox does not emulate {operation} of {service or 'this service'}."
             return error(service, environ, 501, "NotImplemented", message)
         except Exception as problem:
+            if blamed := blame_client(problem, protocol_of(service)):
+                return error(service, environ, 400, *blamed)
+            if isinstance(problem, OSError) and problem.errno in FULL_DISK:
+                log.error("The disk of the data folder is full: %s", problem)
+                return error(service, environ, 500, "InternalFailure", "The disk of Sunabox's data folder is full.")
             log.exception("%s %s failed inside", service, environ["RAW_URI"][:_MAX_LOGGED])
             message = f"Sunabox failed inside: {type(problem).__name__}: {problem}. Its log has the details."
             return error(service, environ, 500, "InternalFailure", message)

@@ -56,6 +56,35 @@ def test_an_operation_that_moto_lacks_is_an_aws_error(client: Client) -> None:
     assert refused(client("ecs").list_service_deployments, service="x")[:2] == (501, "NotImplemented")
 
 
+def _raw(gateway: str, service: str, headers: dict[str, str], body: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(urlparse(gateway).netloc, timeout=10)
+    signed = f"AWS4-HMAC-SHA256 Credential=111122223333/20260101/eu-west-1/{service}/aws4_request, Signature=x"
+    connection.request("POST", "/", body, {"Authorization": signed, **headers})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
+
+
+def test_an_operation_that_aws_lacks_is_the_clients_mistake(gateway: str) -> None:
+    """Each protocol has its words for it, and none of them is a defect of ours."""
+    target = {"X-Amz-Target": "AmazonEC2ContainerServiceV20141113.Nope", "Content-Type": "application/x-amz-json-1.1"}
+    status, text = _raw(gateway, "ecs", target, "{}")
+    assert status == 400 and "UnknownOperationException" in text
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, text = _raw(gateway, "iam", form, "Action=Nope&Version=2010-05-08")
+    assert status == 400 and "The action Nope is not valid for this web service." in text
+
+
+def test_a_member_of_another_type_is_the_clients_mistake(gateway: str) -> None:
+    """SDKs check what they send; what is written by hand is answered as AWS does."""
+    target = {"Content-Type": "application/x-amz-json-1.1"}
+    target["X-Amz-Target"] = "AmazonEC2ContainerServiceV20141113.RegisterTaskDefinition"
+    for containers in ('"x"', '[{"name": "a", "image": "b", "memory": "much"}]'):
+        status, text = _raw(gateway, "ecs", target, f'{{"family": "f", "containerDefinitions": {containers}}}')
+        assert status == 400 and "SerializationException" in text
+
+
 def test_an_error_inside_is_an_aws_error(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect is an InternalFailure in the service's protocol, which names what went wrong."""
     from moto.sqs.models import SQSBackend

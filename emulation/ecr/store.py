@@ -9,6 +9,7 @@ content is written and read elsewhere; a *lease* keeps a blob that is on its way
 """
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -24,6 +25,8 @@ from emulation.ecr.records import ImageRecord, RepositoryRecord
 from emulation.errors import SunaboxError
 from emulation.images.blobs import BlobStore
 from emulation.images.reference import EcrName
+
+log = logging.getLogger(__name__)
 
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _LEASE_SECONDS = timedelta(minutes=15).total_seconds()
@@ -144,7 +147,11 @@ class EcrStore:
         image = record.images.get(digest) if record is not None else None
         if record is not None and image is not None:
             image.pulled_at = now
-            self._save(record)
+            try:
+                self._save(record)
+            except OSError as problem:
+                # When an image was pulled last is worth less than the pull: a full disk must not end it.
+                log.warning("The pull of %s could not be recorded: %s", name.repository, problem.strerror)
 
     def manifest(self, name: EcrName, *, digest: str = "", tag: str = "") -> tuple[ImageRecord, bytes]:
         """An image and its manifest, byte for byte as it was pushed. Raises ImageNotFound."""
@@ -254,14 +261,22 @@ class EcrStore:
         if self._closed:
             return
         path = self._path(record.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.new")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             new.write_text(json.dumps(record.to_json()))
             new.replace(path)
         except OSError:
             new.unlink(missing_ok=True)
+            self._forget_changes(record.name, path)
             raise
+
+    def _forget_changes(self, name: EcrName, path: Path) -> None:
+        """What could not be kept did not happen: memory is again what the folder holds."""
+        if path.exists():
+            self._repositories[name] = _load(path)
+        else:
+            self._repositories.pop(name, None)
 
 
 def _load(path: Path) -> RepositoryRecord:

@@ -4,12 +4,14 @@ import http.client
 import json
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 import requests
 
 from emulation.ecr.uploads import Upload
 from emulation.images.manifest import OCI_INDEX, OCI_MANIFEST
+from emulation.images.reference import EcrName
 
 from .conftest import ACCOUNT, REGION, Repository, Server, digest_of, files_of, sample_image
 
@@ -146,6 +148,29 @@ def test_a_full_disk_is_said_and_leaves_nothing_behind(
     assert error_of(answer)[0] == 507
     assert "disk" in answer.text and "full" in answer.text
     assert files_of(server) == []
+
+
+def test_a_full_disk_changes_no_record_and_ends_no_pull(
+    server: Server, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be kept did not happen; when an image was pulled last is no reason to refuse it."""
+    repository.push(sample_image(), "v1")
+
+    def full(self: Path, data: str, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    ecr = server.aws()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        assert repository.request("GET", "manifests/v1").status_code == 200
+        for change in (
+            lambda: server.ecr.store.create(EcrName(ACCOUNT, REGION, "other"), {}),
+            lambda: server.ecr.store.remove_tag(EcrName(ACCOUNT, REGION, "app"), "v1"),
+        ):
+            with pytest.raises(OSError):
+                server.run(server.api.call(change))
+    assert [found["repositoryName"] for found in ecr.describe_repositories()["repositories"]] == ["app"]
+    assert ecr.describe_images(repositoryName="app")["imageDetails"][0]["imageTags"] == ["v1"]
 
 
 def test_a_manifest_that_names_missing_blobs_is_refused(server: Server, repository: Repository) -> None:

@@ -82,7 +82,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         if token in self._client_tokens:
             return self._client_tokens[token]
         cluster = self._living_cluster(request.get("cluster") or "default")
-        definition = self._runnable_definition(request["taskDefinition"])
+        definition = self._runnable_definition(request.get("taskDefinition") or "")
         as_json = definition_json(definition)
         launch_type, provider = self._capacity(cluster, request)
         validation.check_run(request, as_json, definition.compatibilities, launch_type)
@@ -188,6 +188,8 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         return cluster
 
     def _runnable_definition(self, name: str) -> models.TaskDefinition:
+        if not name:
+            raise client_error("TaskDefinition can not be blank.")
         try:
             definition = self.describe_task_definition(name)
         except (EcsError, ServiceException) as problem:

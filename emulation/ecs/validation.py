@@ -16,6 +16,9 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 _CONDITIONS = ("START", "COMPLETE", "SUCCESS", "HEALTHY")
 _FARGATE_LOG_DRIVERS = ("awslogs", "splunk", "awsfirelens")
 _MAX_STOP_TIMEOUT_SECONDS = 120
+_HEALTH_CHECK_RANGES = {"interval": (5, 300), "timeout": (2, 60), "retries": (1, 10), "startPeriod": (0, 300)}
+"""Seconds, but for the retries. Source: API reference, HealthCheck."""
+_PLATFORM_VERSIONS = ("LATEST", "1.4.0", "1.3.0")
 _LONGEST_DEFINITION_BYTES = 65536
 _LONGEST_OVERRIDES = 8192
 
@@ -81,7 +84,7 @@ def check_definition(definition: Json) -> None:
 
 def _check_container(container: Json) -> None:
     for name in ("name", "image"):
-        if not container.get(name):
+        if not str(container.get(name) or "").strip():
             raise client_error(f"Container.{name} should not be null or empty.")
     name = container["name"]
     if any(not variable.get("name") for variable in container.get("environment") or ()):
@@ -95,9 +98,19 @@ def _check_container(container: Json) -> None:
         raise client_error(
             f"Invalid setting for container '{name}'. 'memoryReservation' must be less than or equal to 'memory'."
         )
+    _check_health_check(name, container.get("healthCheck") or {})
     timeout = container.get("stopTimeout")
     if timeout is not None and timeout > _MAX_STOP_TIMEOUT_SECONDS:
         raise client_error(f"Invalid setting for container '{name}'. 'stopTimeout' must be at most 120 seconds.")
+
+
+def _check_health_check(name: str, check: Json) -> None:
+    for member, (least, most) in _HEALTH_CHECK_RANGES.items():
+        value = check.get(member)
+        if value is not None and not least <= value <= most:
+            raise client_error(
+                f"Invalid setting for container '{name}'. healthCheck '{member}' must be between {least} and {most}."
+            )
 
 
 def _check_dependencies(containers: Sequence[Json], names: Sequence[str]) -> None:
@@ -151,6 +164,8 @@ def _check_fargate(definition: Json, containers: Sequence[Json]) -> None:
         raise client_error(_NO_CONFIGURATION.format(cpu=cpu, memory=memory))
     if definition.get("ipcMode"):
         raise client_error("Tasks using the Fargate launch type do not support ipcMode.")
+    if any((volume.get("host") or {}).get("sourcePath") for volume in definition.get("volumes") or ()):
+        raise client_error("host.sourcePath should not be set for volumes in Fargate.")
     has_role = bool(definition.get("executionRoleArn"))
     for container in containers:
         _check_fargate_container(container, has_role)
@@ -171,6 +186,9 @@ def _fits_fargate(cpu: str, memory: str) -> bool:
 def _check_fargate_container(container: Json, has_role: bool) -> None:
     if container.get("privileged"):
         raise client_error("Fargate does not support privileged containers.")
+    added = ((container.get("linuxParameters") or {}).get("capabilities") or {}).get("add") or ()
+    if set(added) - {"SYS_PTRACE"}:
+        raise client_error("Fargate only supports adding the kernel capability SYS_PTRACE.")
     log = (container.get("logConfiguration") or {}).get("logDriver")
     if log and log not in _FARGATE_LOG_DRIVERS:
         raise client_error(f"Fargate does not support log driver '{log}'.")
@@ -210,6 +228,8 @@ def check_run(request: Json, definition: Json, compatibilities: Sequence[str], l
         raise invalid_parameter("Tasks count must be between 1 and 10." if count > 10 else "count must be at least 1.")
     if launch_type == "FARGATE" and "FARGATE" not in compatibilities:
         raise invalid_parameter("Task definition does not support launch_type FARGATE.")
+    if launch_type == "FARGATE" and (request.get("platformVersion") or "LATEST") not in _PLATFORM_VERSIONS:
+        raise EcsError("PlatformUnknownException", "The specified platform version does not exist.")
     configuration = (request.get("networkConfiguration") or {}).get("awsvpcConfiguration")
     if definition.get("networkMode") == "awsvpc":
         if not configuration:

@@ -35,12 +35,39 @@ def runtime_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runtime")
 
 
-@pytest.fixture(params=["memory", "process"])
+@pytest.fixture(params=["memory", "process", pytest.param("docker", marks=pytest.mark.docker)])
 def play(request: pytest.FixtureRequest) -> Theatre:
     """Plays a story on each runtime."""
     if request.param == "memory":
         return Theatre("memory", None, Path())
+    if request.param == "docker":
+        theatre: Theatre = request.getfixturevalue("play_docker")
+        return theatre
     return Theatre("process", request.getfixturevalue("library"), request.getfixturevalue("runtime_folder"))
+
+
+@pytest.fixture(scope="session")
+def docker_url() -> str:
+    """The address of a Docker daemon with which the docker runtime works here."""
+    from emulation.runtime.dockerd import address
+
+    url = address.daemon_url()
+    if obstacle := address.obstacle(url):
+        pytest.skip(obstacle)
+    if not address.answers(url):
+        pytest.skip(f"no Docker daemon answers at {url}")
+    return url
+
+
+@pytest.fixture(scope="session")
+def docker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("docker")
+
+
+@pytest.fixture
+def play_docker(docker_url: str, library: Library, docker_folder: Path) -> Theatre:
+    """Plays a story on the docker runtime only."""
+    return Theatre("docker", library, docker_folder)
 
 
 @pytest.fixture

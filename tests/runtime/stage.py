@@ -140,6 +140,10 @@ def make_runtime(kind: str, library: Library | None, network: FakeNetwork, folde
     if kind == "memory":
         return MemoryRuntime(clock)
     assert library is not None
+    if kind == "docker":
+        from emulation.runtime.docker import DockerRuntime
+
+        return DockerRuntime(clock=clock, images=library, network=network, folder=folder)
     return ProcessRuntime(clock=clock, images=library, network=network, folder=folder)
 
 
@@ -170,7 +174,7 @@ class Theatre:
         finally:
             await runtime.close()
         assert network.plumbing == {}
-        if self.kind == "process":
+        if self.kind != "memory":
             assert os.listdir(self._folder / "tasks") == []
         gc.collect()
         assert descriptors() == at_first

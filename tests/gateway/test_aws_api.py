@@ -1,6 +1,8 @@
 """The AWS API as clients see it: accounts, honest errors, and what HTTP clients do that botocore does not."""
 
+import asyncio
 import http.client
+import socket
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlparse
@@ -9,6 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from emulation.clock import VirtualClock
+from emulation.gateway.server import Server
 
 Client = Callable[..., Any]
 
@@ -31,10 +34,14 @@ def test_accounts_do_not_see_each_other(client: Client) -> None:
     ("service", "operation", "arguments"),
     [
         ("batch", "submit_job", {"jobName": "j", "jobQueue": "q", "jobDefinition": "d"}),  # REST and JSON
-        ("rds", "create_db_instance", {"DBInstanceIdentifier": "d", "DBInstanceClass": "c", "Engine": "postgres"}),
-        ("elbv2", "create_load_balancer", {"Name": "web"}),  # query; signs like elb
+        (
+            "redshift",
+            "create_cluster",  # query
+            {"ClusterIdentifier": "c", "NodeType": "t", "MasterUsername": "u", "MasterUserPassword": "Secret-99"},
+        ),
+        ("elb", "create_load_balancer", {"LoadBalancerName": "web", "Listeners": []}),  # signs like elbv2
         ("ec2", "run_instances", {"ImageId": "ami-1", "MinCount": 1, "MaxCount": 1}),  # ec2
-        ("ecs", "create_service", {"serviceName": "web"}),  # JSON
+        ("ecs", "execute_command", {"command": "sh", "interactive": True, "task": "t"}),  # JSON
         ("cloudformation", "create_stack", {"StackName": "s", "TemplateBody": "{}"}),
         ("lambda", "invoke", {"FunctionName": "f"}),
         ("events", "put_rule", {"Name": "nightly", "ScheduleExpression": "rate(1 day)"}),
@@ -150,3 +157,14 @@ def test_no_web_page_may_read_answers(gateway: str) -> None:
     answer.read()
     assert answer.getheader("Access-Control-Allow-Origin") is None
     connection.close()
+
+
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    """asyncio switches Nagle's algorithm off on sockets that say they are TCP; else each body would wait for 40 ms."""
+    server = Server("127.0.0.1", 0)
+    server.bind()
+    try:
+        assert server._socket is not None
+        assert server._socket.proto == socket.IPPROTO_TCP
+    finally:
+        asyncio.run(server.stop())

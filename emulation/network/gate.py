@@ -1,20 +1,18 @@
 """Lets the host's packets through to a server's own listening socket, or leaves them without an answer.
 
 A server that listens on a public address by itself is reached without a detour, at its full speed. What security groups
-say about the host is done by the kernel, on the server's own socket: a packet filter on a listening socket drops what
-would open a connection, and established ones live on.
+say about the host is done by the kernel, on the server's own socket: while it asks for a time to live that no packet
+has (ip(7), IP_MINTTL), what would open a connection is dropped, and established ones live on. A packet filter would do
+it too, but some kernels let only administrators attach one.
 """
 
 import ctypes
 import os
 import socket
-import struct
 from contextlib import suppress
 
-_ATTACH_FILTER, _DETACH_FILTER = 26, 27
+_MIN_TTL, _HIGHEST_TTL = 21, 255  # the socket module does not name IP_MINTTL; packets have 64 unless told otherwise
 _PIDFD_GETFD = 438
-_DROP = (0x06, 0, 0, 0)
-"""The whole filter: "return 0", which is "keep nothing of the packet"."""
 
 
 class Gate:
@@ -25,15 +23,10 @@ class Gate:
         self.open = True
 
     def set(self, open: bool) -> None:
-        """Idempotent. OSError where the kernel has no socket filters."""
-        if open == self.open:
-            return
-        if open:
-            self._sock.setsockopt(socket.SOL_SOCKET, _DETACH_FILTER, 0)
-        else:
-            program = ctypes.create_string_buffer(struct.pack("=HBBI", *_DROP))
-            self._sock.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, struct.pack("@HP", 1, ctypes.addressof(program)))
-        self.open = open
+        """Idempotent. OSError where the kernel cannot."""
+        if open != self.open:
+            self._sock.setsockopt(socket.IPPROTO_IP, _MIN_TTL, 0 if open else _HIGHEST_TTL)
+            self.open = open
 
     def close(self) -> None:
         self._sock.close()
@@ -42,8 +35,8 @@ class Gate:
 def gate_of(process_id: int, address: tuple[str, int]) -> Gate:
     """The gate of the socket on which a process of ours listens at `address`.
 
-    Raises OSError where the kernel does not let us (before Linux 5.6, or without the right to trace that process, as
-    for root in a container whose servers are of another user), or where it does not listen there.
+    Raises OSError where the kernel does not let us (before Linux 5.6, or where nobody may trace even its own children:
+    kernel.yama.ptrace_scope 2 or more), or where it does not listen there.
     """
     process = os.pidfd_open(process_id)
     try:

@@ -47,8 +47,8 @@ class EmbeddedServer:
             # Emulation: without the right to reach into the server's socket, the host is let in whatever groups say.
             if not host:
                 log.warning(
-                    "The host reaches %s:%d although its security groups do not let it in: %s. "
-                    "Give Sunabox the capability SYS_PTRACE to have it denied.",
+                    "The host reaches %s:%d although its security groups do not let it in: %s. To have it denied, "
+                    "let processes trace their children (kernel.yama.ptrace_scope=1), on Linux 5.6 or later.",
                     self._server.address, self._server.port, problem,
                 )  # fmt: skip
 

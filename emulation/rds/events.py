@@ -54,7 +54,7 @@ def put_into(state: str, why: str) -> Message:
     return Message("RDS-EVENT-0035", "failure", f"Database instance put into {state}. {why}")
 
 
-def could_not_be_created(why: str) -> Message:
+def failed(why: str) -> Message:
     return Message("RDS-EVENT-0031", "failure", f"The DB instance has failed. {why}")
 
 

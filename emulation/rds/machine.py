@@ -113,7 +113,8 @@ class InstanceMachine:
                 raise
             except SunaboxError as problem:
                 log.error("DB instance %s: %s failed: %s", self.record.facts.identifier, what, problem)
-                self._see(failure=str(problem))
+                died = self._server is not None and not self._server.alive()
+                self._see(server=Server.DEAD, failure="") if died else self._see(failure=str(problem))
             except Exception as problem:
                 log.exception("DB instance %s failed inside while %s", self.record.facts.identifier, what)
                 self._see(failure=f"Sunabox failed inside: {problem}")
@@ -135,7 +136,7 @@ class InstanceMachine:
         if event == states.MODIFIED and before is InstanceStatus.RESETTING:
             self._say(self.record, events.RESET)
         if event == states.FAIL:
-            self._say(self.record, events.could_not_be_created(cause))
+            self._say(self.record, events.failed(cause))
         if event == states.MISFIT:
             log.warning("DB instance %s does not start: %s", self.record.facts.identifier, cause)
             self._say(self.record, events.put_into(str(after), cause))

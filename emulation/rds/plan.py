@@ -179,6 +179,8 @@ def _live(desired: Desired, observed: Observed, now: datetime) -> Plan[InstanceA
         return Plan((Move(states.DELETE, "DeleteDBInstance"),))
     if not desired.running:
         return Plan((Move(states.STOP, "StopDBInstance"),))
+    if observed.failure:
+        return Plan((Move(states.FAIL, observed.failure),))
     if observed.server is not Server.RUNNING:
         return Plan((RestartServer(applied, "the server died; its data is recovered"),))
     if desired.later is not None and desired.window is not None and desired.window <= now:
@@ -199,6 +201,8 @@ def _live(desired: Desired, observed: Observed, now: datetime) -> Plan[InstanceA
 def _modify(desired: Desired, observed: Observed) -> Plan[InstanceAction]:
     applied = observed.applied
     assert applied is not None
+    if observed.server is Server.DEAD:
+        return Plan((RestartServer(applied, "the server died; its data is recovered"),))
     if observed.failure:
         return Plan((Move(states.MISFIT, observed.failure),))
     wanted = reachable_without_reboot(desired.settings, applied)

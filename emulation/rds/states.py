@@ -15,7 +15,6 @@ STOP = "Stop"
 STOPPED = "Stopped"
 START = "Start"
 STARTED = "Started"
-RECOVER = "Recover"
 MISFIT = "ParametersDoNotFit"
 FAIL = "Fail"
 DELETE = "Delete"
@@ -37,6 +36,7 @@ INSTANCE = Table(
         (S.AVAILABLE, REBOOT): S.REBOOTING,
         (S.REBOOTING, REBOOTED): S.AVAILABLE,
         (S.AVAILABLE, STOP): S.STOPPING,
+        (S.AVAILABLE, FAIL): S.FAILED,
         (S.STOPPING, STOPPED): S.STOPPED,
         (S.STOPPED, START): S.STARTING,
         (S.STARTING, STARTED): S.AVAILABLE,

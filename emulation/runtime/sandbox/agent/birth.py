@@ -32,6 +32,8 @@ class Birth:
         except OSError as error:
             if self._step == SERVING:
                 raise
+            if isinstance(error, BrokenPipeError | ConnectionResetError):
+                return  # the task was closed meanwhile: nobody waits for this agent any more
             self.send({"event": "failed", "step": self._step, "errno": error.errno, "error": system.reason(error)})
 
     def _unshare(self) -> None:

@@ -83,6 +83,11 @@ class Checks:
 
         ec2.resolve_task_network(account, region, subnets, security_groups)
 
+    def target_group(self, account: str, region: str, target_group_arn: str) -> str:
+        raise SunaboxError(
+            f"The target group with targetGroupArn {target_group_arn} does not have an associated load balancer."
+        )
+
     def role(self, role_arn: str) -> None:
         from emulation.sts import api as sts
 

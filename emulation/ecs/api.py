@@ -4,10 +4,9 @@ moto keeps clusters, task definitions, attributes and settings. Its tasks, which
 are never made. All of this runs on the API thread.
 """
 
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionContext, ActionResult
@@ -17,30 +16,16 @@ from moto.ecs.responses import EC2ContainerServiceResponse
 from emulation.clock import Clock
 from emulation.core.api_thread import ApiThread
 from emulation.ecs import secrets, validation
-from emulation.ecs.credentials import role_arn
+from emulation.ecs.checks import Checks
 from emulation.ecs.engine import STOPPED_TASKS_ARE_SHOWN, EcsEngine
 from emulation.ecs.failures import EcsError, client_error, invalid_parameter
-from emulation.ecs.observation import Stop, TaskObserved, TaskStatus
-from emulation.ecs.record import Attachment, ContainerFacts, Seen, TaskRecord, TaskRequest
+from emulation.ecs.launching import Launcher
+from emulation.ecs.observation import Stop, TaskStatus
+from emulation.ecs.record import TaskRecord
+from emulation.ecs.services.api import Services
 from emulation.errors import SunaboxError
 
 _MAX_LISTED = 100
-
-
-class Checks(Protocol):
-    """What ECS asks of other services before it answers, on the API thread. Raises SunaboxError in the words of ECS."""
-
-    def role(self, role_arn: str) -> None:
-        """IAM: the role exists and trusts ECS tasks."""
-        ...
-
-    def log_options(self, options: Mapping[str, str], *, fargate: bool) -> None:
-        """CloudWatch Logs: the options of the awslogs driver."""
-        ...
-
-    def network(self, account: str, region: str, subnets: Sequence[str], security_groups: Sequence[str]) -> None:
-        """EC2: the subnets and security groups exist and fit together."""
-        ...
 
 
 class EcsBackend(models.EC2ContainerServiceBackend):
@@ -54,6 +39,10 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         self.records: dict[str, TaskRecord] = {}
         self._client_tokens: dict[str, list[TaskRecord]] = {}
         self._nothing_old_until = self.clock.now()
+        self.launcher = Launcher(
+            self.partition, account_id, region_name, self.clock, self.checks, begin=self._begin_tasks
+        )
+        self.of_services = Services(self, self.launcher, self.services, self.api, self.engine.services)
 
     @property
     def _url_module(self) -> Any:
@@ -74,6 +63,24 @@ class EcsBackend(models.EC2ContainerServiceBackend):
             return self.task_definitions[family][max(active)]
         return super().describe_task_definition(task_definition_str)
 
+    @staticmethod
+    def definition_json(definition: models.TaskDefinition) -> dict[str, Any]:
+        """moto's record of a task definition in the API's JSON, as far as a task needs it."""
+        members = {
+            "family": definition.family,
+            "containerDefinitions": definition.container_definitions,
+            "networkMode": definition.network_mode,
+            "cpu": definition.cpu,
+            "memory": definition.memory,
+            "volumes": definition.volumes,
+            "taskRoleArn": getattr(definition, "task_role_arn", None),
+            "executionRoleArn": getattr(definition, "execution_role_arn", None),
+            "ephemeralStorage": definition.ephemeral_storage,
+            "proxyConfiguration": definition.proxy_configuration,
+            "runtimePlatform": definition.runtime_platform,
+        }
+        return {name: value for name, value in members.items() if value is not None}
+
     # ---- tasks ----
 
     def run(self, request: Mapping[str, Any]) -> list[TaskRecord]:
@@ -81,9 +88,9 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         token = request.get("clientToken")
         if token in self._client_tokens:
             return self._client_tokens[token]
-        cluster = self._living_cluster(request.get("cluster") or "default")
-        definition = self._runnable_definition(request.get("taskDefinition") or "")
-        as_json = definition_json(definition)
+        cluster = self.living_cluster(request.get("cluster") or "default")
+        definition = self.runnable_definition(request.get("taskDefinition") or "")
+        as_json = self.definition_json(definition)
         launch_type, provider = self._capacity(cluster, request)
         validation.check_run(request, as_json, definition.compatibilities, launch_type)
         if launch_type != "FARGATE":
@@ -92,61 +99,42 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         validation.check_emulated(as_json)
         network = (request.get("networkConfiguration") or {}).get("awsvpcConfiguration") or {}
         subnets, groups = tuple(network.get("subnets") or ()), tuple(network.get("securityGroups") or ())
-        try:
-            self.checks.network(self.account_id, self.region_name, subnets, groups)
-        except SunaboxError as problem:
-            raise invalid_parameter(str(problem)) from problem
-        now = self.clock.now()
+        self.launcher.check_network(subnets, groups)
         overrides = request.get("overrides") or {}
         tags = list(request.get("tags") or [])
         if request.get("propagateTags") == "TASK_DEFINITION":
             own = {t["key"] for t in tags}
             tags += [t for t in definition.tags if t["key"] not in own]
-        records = []
-        for _ in range(request.get("count", 1)):
-            task_id = uuid.uuid4().hex
-            records.append(
-                self._record(
-                    TaskRequest(
-                        account=self.account_id,
-                        region=self.region_name,
-                        arn=self._task_arn(cluster.name, task_id),
-                        task_id=task_id,
-                        cluster_arn=cluster.arn,
-                        cluster_name=cluster.name,
-                        definition_arn=definition.arn,
-                        definition=as_json,
-                        created_at=now,
-                        overrides=overrides,
-                        group=request.get("group") or f"family:{definition.family}",
-                        started_by=request.get("startedBy") or "",
-                        launch_type=launch_type,
-                        capacity_provider=provider,
-                        subnets=subnets,
-                        security_groups=groups,
-                        assign_public_ip=network.get("assignPublicIp") == "ENABLED",
-                        cpu=validation.normalise_size(overrides.get("cpu") or definition.cpu, "vCPU"),
-                        memory=validation.normalise_size(overrides.get("memory") or definition.memory, "GB"),
-                    ),
-                    tags,
-                )
+        requests = [
+            self.launcher.request(
+                cluster.name,
+                definition_arn=definition.arn,
+                definition=as_json,
+                overrides=overrides,
+                group=request.get("group") or f"family:{definition.family}",
+                started_by=request.get("startedBy") or "",
+                launch_type=launch_type,
+                capacity_provider=provider,
+                subnets=subnets,
+                security_groups=groups,
+                assign_public_ip=network.get("assignPublicIp") == "ENABLED",
+                cpu=validation.normalise_size(overrides.get("cpu") or definition.cpu, "vCPU"),
+                memory=validation.normalise_size(overrides.get("memory") or definition.memory, "GB"),
             )
-        self._check_roles(records[0].request)
-        for record in records:
-            self.records[record.task_arn] = record
-            self.tasks.setdefault(cluster.name, {})[record.task_arn] = record  # type: ignore[assignment]  # in its place
-        self.api.post(self.engine.adopt, records)
+            for _ in range(request.get("count", 1))
+        ]
+        self.launcher.check_roles(requests[0])
+        records = self.launcher.start(requests, tags)
         if token:
             self._client_tokens[token] = records
         return records
 
-    def _record(self, request: TaskRequest, tags: list[dict[str, str]]) -> TaskRecord:
-        prefix = request.arn.replace(":task/", ":container/")
-        names = [c["name"] for c in request.definition["containerDefinitions"]]
-        facts = {name: ContainerFacts(f"{prefix}/{uuid.uuid4()}") for name in names}
-        details = tuple(("subnetId", subnet) for subnet in request.subnets[:1])
-        seen = Seen(TaskObserved(TaskStatus.PROVISIONING), Attachment(str(uuid.uuid4()), details=details), facts)
-        return TaskRecord(request, seen, tags)
+    def _begin_tasks(self, records: Sequence[TaskRecord]) -> None:
+        for record in records:
+            self.records[record.task_arn] = record
+            of_cluster: dict[str, Any] = self.tasks.setdefault(record.request.cluster_name, {})
+            of_cluster[record.task_arn] = record  # in the place of moto's task
+        self.api.post(self.engine.adopt, records)
 
     def _capacity(self, cluster: Any, request: Mapping[str, Any]) -> tuple[str, str]:
         """The launch type and the capacity provider (or '') that a request means."""
@@ -161,6 +149,10 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         if not strategy:
             return launch_type or "EC2", ""
         provider = strategy[0]["capacityProvider"]
+        return self.launch_type_of(cluster, provider), provider
+
+    def launch_type_of(self, cluster: Any, provider: str) -> str:
+        """That of a capacity provider of the cluster."""
         if provider not in ("FARGATE", "FARGATE_SPOT"):
             raise invalid_parameter(
                 f"The specified capacity provider '{provider}' was not found. "
@@ -171,23 +163,18 @@ class EcsBackend(models.EC2ContainerServiceBackend):
                 "The specified capacity provider strategy cannot contain a capacity provider that is not associated "
                 "with the cluster. Associate the capacity provider with the cluster and try again."
             )
-        return "FARGATE", provider
+        return "FARGATE"
 
-    def _check_roles(self, request: TaskRequest) -> None:
-        for role in (request.execution_role_arn, request.task_role_arn):
-            if role:
-                try:
-                    self.checks.role(role_arn(role, account=request.account, partition=self.partition))
-                except SunaboxError as problem:
-                    raise client_error(str(problem)) from problem
+    def found_cluster(self, name: str) -> models.Cluster:
+        return self._get_cluster(name)
 
-    def _living_cluster(self, name: str) -> Any:
+    def living_cluster(self, name: str) -> Any:
         cluster = self._get_cluster(name)
         if cluster.status != "ACTIVE":
             raise EcsError("ClusterNotFoundException", "The referenced cluster was inactive.")
         return cluster
 
-    def _runnable_definition(self, name: str) -> models.TaskDefinition:
+    def runnable_definition(self, name: str) -> models.TaskDefinition:
         if not name:
             raise client_error("TaskDefinition can not be blank.")
         try:
@@ -252,8 +239,9 @@ class EcsBackend(models.EC2ContainerServiceBackend):
 
     def list_task_arns(self, request: Mapping[str, Any]) -> list[str]:
         cluster = self._get_cluster(request.get("cluster") or "default")
+        service = None
         if request.get("serviceName"):
-            raise EcsError("ServiceNotFoundException", "Service not found.")
+            service = self.of_services.existing(cluster.name, request["serviceName"]).arn
         wanted = request.get("desiredStatus") or "RUNNING"
         if wanted not in ("RUNNING", "PENDING", "STOPPED"):
             raise invalid_parameter(f"desiredStatus '{wanted}' should be one of [RUNNING,PENDING,STOPPED]")
@@ -262,6 +250,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
             for record in self.list_tasks()
             if record.request.cluster_arn == cluster.arn
             and record.desired_status == wanted
+            and service in (None, record.request.service_arn)
             and not request.get("containerInstance")
             and request.get("family") in (None, record.request.family)
             and request.get("startedBy") in (None, record.started_by)
@@ -277,31 +266,18 @@ class EcsBackend(models.EC2ContainerServiceBackend):
             cluster.running_tasks_count = states.count(TaskStatus.RUNNING)
             pending = (TaskStatus.PROVISIONING, TaskStatus.PENDING, TaskStatus.ACTIVATING)
             cluster.pending_tasks_count = sum(state in pending for state in states)
+            cluster.active_services_count = len(self.of_services.of_cluster(cluster.name))
         return clusters, failures
 
     def delete_cluster(self, cluster_str: str) -> models.Cluster:
         name = self._get_cluster(cluster_str).name
+        if self.of_services.of_cluster(name):
+            raise EcsError(
+                "ClusterContainsServicesException", "The Cluster cannot be deleted while Services are active."
+            )
         if any(r.last_status is not TaskStatus.STOPPED for r in self.tasks.get(name, {}).values()):
             raise EcsError("ClusterContainsTasksException", "The Cluster cannot be deleted while Tasks are active.")
         return super().delete_cluster(cluster_str)
-
-
-def definition_json(definition: models.TaskDefinition) -> dict[str, Any]:
-    """moto's record of a task definition in the API's JSON, as far as a task needs it."""
-    members = {
-        "family": definition.family,
-        "containerDefinitions": definition.container_definitions,
-        "networkMode": definition.network_mode,
-        "cpu": definition.cpu,
-        "memory": definition.memory,
-        "volumes": definition.volumes,
-        "taskRoleArn": getattr(definition, "task_role_arn", None),
-        "executionRoleArn": getattr(definition, "execution_role_arn", None),
-        "ephemeralStorage": definition.ephemeral_storage,
-        "proxyConfiguration": definition.proxy_configuration,
-        "runtimePlatform": definition.runtime_platform,
-    }
-    return {name: value for name, value in members.items() if value is not None}
 
 
 class EcsResponse(EC2ContainerServiceResponse):
@@ -337,7 +313,7 @@ class EcsResponse(EC2ContainerServiceResponse):
 
     def run_task(self) -> ActionResult:
         records = self.ecs_backend.run(self.params)
-        return _TaskResult({"tasks": [r.describe() for r in records], "failures": []})
+        return _JsonResult({"tasks": [r.describe() for r in records], "failures": []})
 
     def describe_tasks(self) -> ActionResult:
         tasks = self.params.get("tasks") or []
@@ -347,7 +323,7 @@ class EcsResponse(EC2ContainerServiceResponse):
             raise invalid_parameter("Tasks cannot have more than 100 elements.")
         found, failures = self.ecs_backend.find_tasks(self.params.get("cluster") or "default", tasks)
         with_tags = "TAGS" in (self.params.get("include") or ())
-        return _TaskResult({"tasks": [r.describe(with_tags=with_tags) for r in found], "failures": failures})
+        return _JsonResult({"tasks": [r.describe(with_tags=with_tags) for r in found], "failures": failures})
 
     def list_tasks(self) -> ActionResult:
         arns = sorted(self.ecs_backend.list_task_arns(self.params))
@@ -362,7 +338,23 @@ class EcsResponse(EC2ContainerServiceResponse):
     def stop_task(self) -> ActionResult:
         cluster = self.params.get("cluster") or "default"
         record = self.ecs_backend.stop_task(cluster, self.params.get("task") or "", self.params.get("reason") or "")
-        return _TaskResult({"task": record.describe()})
+        return _JsonResult({"task": record.describe()})
+
+    def create_service(self) -> ActionResult:
+        return _JsonResult({"service": self.ecs_backend.of_services.create(self.params).describe()})
+
+    def update_service(self) -> ActionResult:
+        return _JsonResult({"service": self.ecs_backend.of_services.update(self.params).describe()})
+
+    def delete_service(self) -> ActionResult:
+        return _JsonResult({"service": self.ecs_backend.of_services.delete(self.params).describe()})
+
+    def describe_services(self) -> ActionResult:
+        found, failures = self.ecs_backend.of_services.describe(self.params)
+        return _JsonResult({"services": found, "failures": failures})
+
+    def list_services(self) -> ActionResult:
+        return _JsonResult(self.ecs_backend.of_services.list(self.params))
 
 
 class _EcsFailure(Exception):
@@ -371,7 +363,7 @@ class _EcsFailure(Exception):
         self.code, self.message = code, message
 
 
-class _TaskResult(ActionResult):
+class _JsonResult(ActionResult):
     """A result in the API's JSON already. moto would look for each of its members under every name that a Python object
     could have it by, which takes most of the time of RunTask and DescribeTasks.
     """

@@ -14,6 +14,7 @@ from emulation.ecs.machine import TaskMachine
 from emulation.ecs.observation import TaskDesired, TaskObserved, TaskStatus
 from emulation.ecs.plan import TaskAction, plan_task
 from emulation.ecs.record import TaskRecord
+from emulation.ecs.services.engine import ServiceEngine
 from emulation.ecs.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -30,12 +31,17 @@ class EcsEngine:
         self._reconciler: Reconciler[str, tuple[TaskDesired, TaskObserved], TaskAction] = Reconciler(
             observe=self._observe, plan=self._plan, apply=self._apply, clock=clock, name="task"
         )
+        self.services = ServiceEngine(api, clock, surroundings.bus, surroundings.target_groups, self.poke)
 
     def adopt(self, records: Iterable[TaskRecord]) -> None:
         """Begins the life of tasks."""
         for record in records:
             wake = partial(self._reconciler.wake, record.task_arn)
-            self._machines[record.task_arn] = TaskMachine(record, self._surroundings, self._clock, wake, self._moved)
+            self._machines[record.task_arn] = TaskMachine(
+                record, self._surroundings, self._clock, wake, self._moved, self._changed
+            )
+            if record.request.service_arn:
+                self.services.watch(record)
             self._publish(record)
             wake()
 
@@ -45,6 +51,7 @@ class EcsEngine:
             self._reconciler.wake(arn)
 
     async def close(self) -> None:
+        await self.services.close()
         await self._reconciler.close()
         for machine in list(self._machines.values()):
             await machine.close()
@@ -70,6 +77,11 @@ class EcsEngine:
         self._publish(record)
         if record.last_status is TaskStatus.STOPPED:
             del self._machines[record.task_arn]
+        self._changed(machine)
+
+    def _changed(self, machine: TaskMachine) -> None:
+        if machine.record.request.service_arn:
+            self.services.wake(machine.record.request.service_arn)
 
     def _publish(self, record: TaskRecord) -> None:
         """Source: Amazon ECS task state change events."""

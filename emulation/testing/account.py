@@ -57,10 +57,12 @@ class AwsAccount:
         }
 
     def stop_tasks(self) -> None:
-        """Asks every ECS task of the account to stop, in each region that was used. Does not wait for it."""
+        """Asks every ECS service and task of the account to stop, in each region that was used. Does not wait for it."""
         for region in sorted(self._task_regions):
             ecs = self.client("ecs", region_name=region)
             for cluster in _pages(ecs, "list_clusters", "clusterArns"):
+                for service in _pages(ecs, "list_services", "serviceArns", cluster=cluster):
+                    ecs.delete_service(cluster=cluster, service=service, force=True)  # it would replace its tasks
                 for task in _pages(ecs, "list_tasks", "taskArns", cluster=cluster, desiredStatus="RUNNING"):
                     ecs.stop_task(cluster=cluster, task=task, reason="the test is over")
 

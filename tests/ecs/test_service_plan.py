@@ -106,6 +106,7 @@ def test_the_circuit_breaker_fails_a_release_and_rolls_back() -> None:
 def test_without_rollback_a_failed_release_starts_nothing_more() -> None:
     """The deployment stays FAILED; what works goes on."""
     world = running(2, breaker=CircuitBreaker(enable=True))
+    world.watch.append(_keeps_its_promises)
     bad = world.deploy()
     world.works = lambda d: d != bad
     for _ in range(60):

@@ -21,6 +21,7 @@ from emulation.ecs.services.deployment import (
     ServiceDesired,
 )
 from emulation.ecs.services.outcome import deployed
+from emulation.ecs.services.wording import NO_INSTANCES
 
 Json = Mapping[str, Any]
 
@@ -30,7 +31,10 @@ _PENDING = (TaskStatus.PROVISIONING, TaskStatus.PENDING, TaskStatus.ACTIVATING)
 
 @dataclass(frozen=True)
 class Release:
-    """What the tasks of one deployment are. `network` is awsvpcConfiguration; `definition_tags` may be propagated."""
+    """What the tasks of one deployment are. `network` is awsvpcConfiguration; `definition_tags` may be propagated.
+
+    `asked` holds the members of the API's JSON that it was made of.
+    """
 
     definition_arn: str
     definition: Json
@@ -42,6 +46,7 @@ class Release:
     network: Json = field(default_factory=dict)
     load_balancers: tuple[Json, ...] = ()
     definition_tags: tuple[Mapping[str, str], ...] = ()
+    asked: Json = field(default_factory=dict, compare=False)
 
     @property
     def targets(self) -> tuple[TaskTarget, ...]:
@@ -53,7 +58,8 @@ class ServiceRecord:
     """A service in moto's place: moto reads `arn`, `name`, `cluster_name`, `physical_resource_id` and `tags` of it.
 
     `generation` counts the API's requests: the scheduler does nothing that it planned before the last of them.
-    `launch` starts one task of a release and gives its record; `settings` is the API's JSON as it was last asked for.
+    `launch` starts one task of a release and gives its record; `created_by` is the JSON of the first request, and
+    `settings` that of all of them.
     """
 
     def __init__(
@@ -76,6 +82,7 @@ class ServiceRecord:
         self.physical_resource_id = arn
         self.tags: list[dict[str, str]] = list(settings.get("tags") or [])
         self.settings, self.created_at, self.launch = settings, now, launch
+        self.created_by = dict(settings)
         self.status = "ACTIVE"
         self.generation = 0
         self.events: deque[dict[str, Any]] = deque(maxlen=EVENTS_KEPT)
@@ -105,6 +112,8 @@ class ServiceRecord:
         """A new PRIMARY deployment: its id."""
         deployment_id = f"ecs-svc/{uuid.uuid4().int % 10**19:019d}"
         self.releases[deployment_id] = release
+        # Emulation: there are no container instances yet, so AWS's own words for a cluster without any are true.
+        self._change(no_capacity="" if release.launch_type == "FARGATE" else NO_INSTANCES, strategy=release.strategy)
         self.desired = deployed(self.desired, deployment_id, now)
         return deployment_id
 

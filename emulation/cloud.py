@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ from emulation.elasticache.embedded import EmbeddedServers as EmbeddedCaches
 from emulation.elasticache.engine import ElastiCacheEngine
 from emulation.elasticache.servers import CacheServers, NoServers
 from emulation.elasticache.surroundings import Surroundings as ElastiCacheSurroundings
-from emulation.errors import RuntimeUnavailable, SunaboxError
+from emulation.elbv2.engine import LoadBalancing
+from emulation.errors import SunaboxError
 from emulation.folders import claim
 from emulation.gateway import seams
 from emulation.gateway.aws_api import AwsApi
@@ -42,6 +42,8 @@ from emulation.rds.engine import RdsEngine
 from emulation.rds.store import Store as DatabaseStore
 from emulation.rds.surroundings import Surroundings as RdsSurroundings
 from emulation.runtime.base import Runtime
+from emulation.runtime.choice import NAMES as RUNTIMES
+from emulation.runtime.choice import start_runtime
 from emulation.wiring import (
     AWS_ADDRESS,
     AssumeRole,
@@ -54,10 +56,10 @@ from emulation.wiring import (
     TaskSecrets,
     container_environment,
 )
+from emulation.wiring_elbv2 import EcsTargetGroups, LoadBalancerVpc, make_load_balancing
 
 log = logging.getLogger(__name__)
 
-_RUNTIMES = ("auto", "process", "memory")
 _LIFECYCLE_EVERY = timedelta(hours=1)
 
 
@@ -85,14 +87,16 @@ class Cloud:
 
     def __init__(self, options: CloudOptions | None = None, on_shutdown: Callable[[], None] | None = None) -> None:
         self.options = options or CloudOptions()
-        if self.options.runtime not in _RUNTIMES:
-            raise SunaboxError(f"There is no runtime {self.options.runtime!r}. There are: {', '.join(_RUNTIMES)}.")
+        if self.options.runtime not in RUNTIMES:
+            raise SunaboxError(f"There is no runtime {self.options.runtime!r}. There are: {', '.join(RUNTIMES)}.")
         self.on_shutdown = on_shutdown
         self.clock: Timeline = VirtualClock() if self.options.virtual_clock else SystemClock(self.options.speed)
         self.runtime: Runtime
         self.endpoint_url = ""
         self._ecs: EcsEngine | None = None
         self._rds: RdsEngine | None = None
+        self._balancing: LoadBalancing | None = None
+        self._balancer_vpc: LoadBalancerVpc
         self._elasticache: ElastiCacheEngine | None = None
         self._exit = AsyncExitStack()
 
@@ -136,14 +140,22 @@ class Cloud:
         aws = AwsApi(api)
         loading = asyncio.ensure_future(api.call(self._load, api, aws, groups, network, ecr))  # while the rest starts
         stack.callback(loading.cancel)
-        self.runtime = self._make_runtime(Images(EcrImages(ecr, api), Library(options.library)), network, folder.path)
+        self.runtime = await start_runtime(
+            options.runtime,
+            clock=self.clock,
+            images=Images(EcrImages(ecr, api), Library(options.library)),
+            network=network,
+            folder=folder.path / "runtime",
+        )
         stack.push_async_callback(self.runtime.close)
-        await self.runtime.start()
 
         self._rds = self._make_rds(api, network, groups, bus, folder.path)
         stack.push_async_callback(self._rds.close)
         self._elasticache = self._make_elasticache(api, network, groups, bus, folder.path)
         stack.push_async_callback(self._elasticache.close)
+        self._balancing = make_load_balancing(api, self.clock, network, folder.path / "elbv2")
+        self._balancer_vpc = LoadBalancerVpc(network)
+        stack.push_async_callback(self._balancing.close)
         logs = AwslogsDriver(api, self.clock)
         stack.push_async_callback(logs.close)
         agent = TaskAgent(CredentialStore(self.clock, AssumeRole(api)))
@@ -158,6 +170,7 @@ class Cloud:
                 agent=agent,
                 bus=bus,
                 environment=container_environment(port),
+                target_groups=EcsTargetGroups(api, self._balancing),
             ),
         )
         stack.push_async_callback(self._ecs.close)
@@ -206,6 +219,12 @@ class Cloud:
             assert self._elasticache is not None, "requests are served once everything is wired"
             elasticache_api.install(api, self.clock, self._elasticache)
 
+        def install_elbv2() -> None:
+            from emulation.elbv2 import api as elbv2_api
+
+            assert self._balancing is not None, "requests are served once everything is wired"
+            elbv2_api.install(api, self._balancing, self._balancer_vpc)
+
         def install_logs() -> None:
             from emulation.logs import api as logs_api
 
@@ -217,26 +236,13 @@ class Cloud:
             "ecr": install_ecr,
             "ecs": install_ecs,
             "elasticache": install_elasticache,
+            "elb": install_elbv2,  # moto serves both at one address
+            "elbv2": install_elbv2,
             "logs": install_logs,
             "rds": install_rds,
         }
         seams.install(self.clock, installers)
         aws.load()
-
-    def _make_runtime(self, images: Images, network: Network, folder: Path) -> Runtime:
-        """The runtime that was asked for. `auto` is the best that this machine can do with real programs."""
-        # Emulation: `auto` never means `memory`, which runs nothing: that has to be asked for.
-        if self.options.runtime == "memory":
-            from emulation.runtime.memory import MemoryRuntime
-
-            return MemoryRuntime(self.clock)
-        if sys.platform == "linux":
-            from emulation.runtime.process import ProcessRuntime
-
-            return ProcessRuntime(clock=self.clock, images=images, network=network, folder=folder / "runtime")
-        raise RuntimeUnavailable(
-            f"The process runtime needs Linux; this is {sys.platform}. Pass --runtime memory for the API alone."
-        )
 
     def _make_rds(
         self, api: ApiThread, network: Network, groups: SecurityGroupTable, bus: Bus, folder: Path

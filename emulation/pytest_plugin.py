@@ -35,8 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sunabox", "Sunabox, an AWS account on this machine")
     group.addoption(
         "--runtime",
-        choices=("auto", "process", "memory"),
-        help="How containers run: as processes of this machine, or as scripts in memory. [default: auto]",
+        choices=("auto", "process", "docker", "memory"),
+        help="How containers run: by Docker, as processes of this machine, or as scripts in memory. [default: auto]",
     )
     group.addoption(
         "--endpoint-url",

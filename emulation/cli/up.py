@@ -12,10 +12,10 @@ from emulation.cli import options
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "process", "memory"]),
+    type=click.Choice(["auto", "process", "docker", "memory"]),
     default="auto",
     show_default=True,
-    help="How containers run: as processes of this machine, or as scripts in memory.",
+    help="How containers run: by Docker, as processes of this machine, or as scripts in memory.",
 )
 @click.option("--speed", type=options.speed, metavar="N", help="Let AWS durations pass N times as fast. [default: 1]")
 @click.option("--virtual-clock", is_flag=True, help="Let time stand still until `sunabox clock advance`.")

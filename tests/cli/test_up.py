@@ -123,7 +123,7 @@ def test_a_failed_start_is_explained_without_a_trace(
         ["--speed=2", "--virtual-clock"],
         ["--port=65536"],
         ["--port=-1"],
-        ["--runtime=docker"],
+        ["--runtime=podman"],
         [f"--data-dir={__file__}"],
     ],
 )

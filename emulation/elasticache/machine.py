@@ -24,7 +24,7 @@ from emulation.network.endpoint import Endpoint, Placement
 log = logging.getLogger(__name__)
 
 _RETRY = timedelta(seconds=5)
-_TOO_SOON_SECONDS = 2.0
+_TOO_SOON_SECONDS = 0.5
 """A server that ends so soon after its start is not started again at once."""
 
 Say = Callable[[str, str], None]

@@ -24,6 +24,7 @@ from emulation.runtime.dockerd.images import DockerImages
 from emulation.runtime.dockerd.ownership import Owner
 from emulation.runtime.dockerd.routers import Routers
 from emulation.runtime.dockerd.task import DockerTask, Machine, private_namespace
+from emulation.runtime.runs import ended
 from emulation.runtime.sandbox.forkserver import AgentFailed
 from emulation.runtime.sandbox.rootfs import Folder
 from emulation.runtime.sandbox.task import MTU, NetworkPort
@@ -143,7 +144,7 @@ class DockerRuntime:
             if self._owner.inherits(labels):
                 await daemon.remove_volume(name)
         for name in await daemon.image_names(ownership.REPOSITORY):
-            if ownership.ended(name.removeprefix(ownership.REPOSITORY).partition(":")[0]):
+            if ended(name.removeprefix(ownership.REPOSITORY).partition(":")[0]):
                 await daemon.untag(name)
 
     async def _try_out(self, machine: Machine) -> int:

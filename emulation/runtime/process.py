@@ -2,7 +2,7 @@
 
 Theory of operation: `sandbox.agent` describes the processes, `sandbox.task` what is done for a task. Nothing that a
 task makes outlives the emulator: when that is killed, the kernel ends all agents, and with them everything in their
-PID namespaces; folders and control groups are removed by the next start with the same folder.
+PID namespaces; folders are removed by the next start with the same folder, control groups by any.
 
 Root's containers have user ids that nobody else on the host has, so that root inside is nobody outside. An ordinary
 user's containers have one id, their own, which looks like whatever user the image asks for.
@@ -28,12 +28,16 @@ from emulation.clock import Clock
 from emulation.errors import RuntimeUnavailable
 from emulation.images.source import ImageSource
 from emulation.runtime.base import PulledImage, TaskSpec
+from emulation.runtime.runs import ended, new_run
+from emulation.runtime.sandbox.cgroups import Group, Hierarchy
 from emulation.runtime.sandbox.forkserver import ForkServer
 from emulation.runtime.sandbox.probe import Findings, explain, probe, read_sysctl
 from emulation.runtime.sandbox.rootfs import Folder, Images
 from emulation.runtime.sandbox.task import Machine, NetworkPort, ProcessTask
 
 log = logging.getLogger(__name__)
+
+_GROUP = "sunabox-process-"
 
 Probe = Callable[[ForkServer, Path], Awaitable[Findings]]
 
@@ -76,9 +80,8 @@ class ProcessRuntime:
                 raise RuntimeUnavailable(" ".join(verdict.missing))
             for warning in verdict.warnings:
                 log.warning("%s", warning)
-            prefix = f"sunabox-{hashlib.sha256(bytes(self._folder.path)).hexdigest()[:12]}-"
             if findings.hierarchy is not None:
-                for group in findings.hierarchy.leftovers(prefix):
+                for group in leftovers(findings.hierarchy, self._folder.path):
                     await group.remove()
         except BaseException:
             await self.close()
@@ -93,7 +96,7 @@ class ProcessRuntime:
             overlay=not findings.overlay,
             namespaced=not findings.network,
             hierarchy=findings.hierarchy,
-            group_prefix=prefix,
+            group_prefix=f"{_GROUP}{_hash(self._folder.path)}-{new_run()}-",
             allot_port=_free_port,
         )
 
@@ -121,6 +124,20 @@ class ProcessRuntime:
         if self._machine is None or self._closed:
             raise RuntimeUnavailable("The process runtime is not running. Start it first.")
         return self._machine
+
+
+def leftovers(hierarchy: Hierarchy, folder: Path) -> list[Group]:
+    """The control groups of runtimes whose process has ended, or that had `folder`, which is this runtime's by now."""
+    found = []
+    for group in hierarchy.leftovers(_GROUP):
+        owner, _, rest = group.folders[0].name.removeprefix(_GROUP).partition("-")
+        if owner == _hash(folder) or ended("-".join(rest.split("-")[:4])):
+            found.append(group)
+    return found
+
+
+def _hash(folder: Path) -> str:
+    return hashlib.sha256(bytes(folder)).hexdigest()[:12]
 
 
 def _allow_descriptors() -> None:

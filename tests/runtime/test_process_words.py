@@ -1,11 +1,14 @@
 """The process runtime's pure parts: lines, users, Docker's rules, control groups."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from emulation.errors import ContainerStartError
 from emulation.runtime.base import ContainerSpec, ImageConfig, PulledImage
+from emulation.runtime.process import leftovers
+from emulation.runtime.runs import new_run
 from emulation.runtime.sandbox.agent.passwd import UserNotFound, resolve
 from emulation.runtime.sandbox.cgroups import Hierarchy, find
 from emulation.runtime.sandbox.lines import LineSplitter
@@ -115,6 +118,20 @@ def test_stop_signals_must_be_understood(name: str, number: int) -> None:
 def test_tmpfs_options_must_become_flags() -> None:
     """Docker's defaults: no programs, no devices, everybody may write."""
     assert tmpfs(("/a", "/b:size=1m,exec,mode=700,ro")) == [("/a", 14, "mode=1777"), ("/b", 7, "size=1m,mode=700")]
+
+
+def test_only_control_groups_that_nobody_uses_must_be_removed(tmp_path: Path) -> None:
+    """Those of a process that has ended, or of the folder that this runtime has; those of living ones are theirs."""
+    folder, other = hashlib.sha256(b"/mine").hexdigest()[:12], hashlib.sha256(b"/other").hexdigest()[:12]
+    alive = new_run()
+    namespace, pid, started, unique = alive.split("-")
+    dead = f"{namespace}-{pid}-{int(started) - 1}-{unique}"
+    elsewhere = f"1-{pid}-{int(started) - 1}-{unique}"
+    hierarchy = Hierarchy(1, (tmp_path,))
+    for name in (f"{other}-{alive}", f"{other}-{dead}", f"{other}-{elsewhere}", f"{folder}-{elsewhere}"):
+        (tmp_path / f"sunabox-process-{name}-1-task").mkdir()
+    found = {group.folders[0].name for group in leftovers(hierarchy, Path("/mine"))}
+    assert found == {f"sunabox-process-{other}-{dead}-1-task", f"sunabox-process-{folder}-{elsewhere}-1-task"}
 
 
 def _version_2(root: Path, own: str, controllers: str) -> tuple[str, str]:

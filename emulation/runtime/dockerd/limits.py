@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from emulation.runtime.dockerd.ownership import GROUP, ended
+from emulation.runtime.dockerd.ownership import GROUP
+from emulation.runtime.runs import ended
 from emulation.runtime.sandbox.cgroups import Group, Hierarchy
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,10 @@
-"""Whose a container, a volume, an image or a control group is, and whether that emulator still lives.
-
-A process is known by its PID namespace, its number there and the moment of its start, so that a number which was given
-out again is not taken for it.
-"""
+"""Whose a container, a volume, an image or a control group is, and whether that emulator still lives."""
 
 import os
-import re
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from emulation.runtime.runs import ended, new_run
 
 RUN, FOLDER, PID, TASK, CONTAINER = (
     "sunabox.run",
@@ -19,7 +15,6 @@ RUN, FOLDER, PID, TASK, CONTAINER = (
 )
 REPOSITORY = "sunabox-run/"
 GROUP = "sunabox-docker-"
-_RUN = re.compile(r"([0-9]+)-([0-9]+)-([0-9]+)-[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +22,7 @@ class Owner:
     """One runtime of one process. `folder` is its own, which it holds a lock on."""
 
     folder: Path
-    run: str = field(default_factory=lambda: _new_run())
+    run: str = field(default_factory=new_run)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -48,28 +43,3 @@ class Owner:
         if run is None or run == self.run:
             return False
         return labels.get(FOLDER) == str(self.folder) or ended(run)
-
-
-def _new_run() -> str:
-    return f"{_namespace()}-{os.getpid()}-{_started(os.getpid())}-{uuid.uuid4().hex[:8]}"
-
-
-def ended(run: str) -> bool:
-    """Whether the process of a run is known to have ended. One of another PID namespace is never known to."""
-    match = _RUN.fullmatch(run)
-    if match is None or match[1] != _namespace():
-        return False
-    return _started(int(match[2])) != match[3]
-
-
-def _namespace() -> str:
-    return re.sub("[^0-9]", "", os.readlink("/proc/self/ns/pid"))
-
-
-def _started(pid: int) -> str:
-    """When a process started, in clock ticks since the boot; "" where there is none, or only its remains."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]

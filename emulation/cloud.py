@@ -37,6 +37,7 @@ from emulation.images.library import Library
 from emulation.logs.driver import AwslogsDriver
 from emulation.network.destination import Destination
 from emulation.network.network import Network
+from emulation.rds.certificates import Authority
 from emulation.rds.embedded import EmbeddedServers
 from emulation.rds.engine import RdsEngine
 from emulation.rds.store import Store as DatabaseStore
@@ -102,6 +103,11 @@ class Cloud:
 
     def status(self) -> dict[str, object]:
         return {"tasks": self._ecs.running if self._ecs is not None else 0}
+
+    def rds_certificates(self) -> bytes:
+        """The root certificate of RDS, in PEM: what clients need to verify a database's."""
+        assert self._rds is not None, "requests are served once everything is wired"
+        return self._rds.surroundings.authority.ensure().read_bytes()
 
     async def start(self) -> None:
         """Returns when the gateway serves. Raises SunaboxError; nothing is left behind then."""
@@ -260,6 +266,7 @@ class Cloud:
                 networks=databases,
                 secrets=MasterSecrets(),
                 store=DatabaseStore(folder / "rds"),
+                authority=Authority(folder / "certificates"),
                 bus=bus,
             ),
         )

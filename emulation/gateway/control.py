@@ -1,6 +1,7 @@
 """Sunabox's own API: `/_sunabox/…` (status, clock, shutdown) and the `/_localstack/…` pages that tools poll.
 
     GET  /_sunabox/status
+    GET  /_sunabox/rds-ca.pem  (on AWS: truststore.pki.rds.amazonaws.com/global/global-bundle.pem)
     GET  /_sunabox/clock
     POST /_sunabox/clock       {"advance": "1h30m"} | {"speed": 60} | {"freeze": true} | {"resume": true}
     POST /_sunabox/shutdown
@@ -22,13 +23,15 @@ from typing import Protocol
 
 from emulation import __version__
 from emulation.clock import Timeline, monotonic
-from emulation.gateway.asgi import ClientGone, Receive, Scope, Send, header, read_body, respond_json
+from emulation.gateway.asgi import ClientGone, Receive, Scope, Send, header, read_body, respond, respond_json
 from emulation.gateway.durations import parse_duration
 from emulation.runtime.base import Runtime
 
 log = logging.getLogger(__name__)
 
 Answer = tuple[int, dict[str, object]]
+
+_CERTIFICATES = "/_sunabox/rds-ca.pem"
 
 _NAMES_OF_MOTO = {
     "acmpca": "acm-pca",
@@ -68,6 +71,7 @@ class Controlled(Protocol):
     @property
     def on_shutdown(self) -> Callable[[], None] | None: ...
     def status(self) -> dict[str, object]: ...
+    def rds_certificates(self) -> bytes: ...
 
 
 class _Refusal(Exception):
@@ -104,6 +108,11 @@ class ControlApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise ValueError(f"The control API speaks HTTP only, not {scope['type']}.")
+        if scope["path"] == _CERTIFICATES and scope["method"] in ("GET", "HEAD"):
+            content = self._cloud.rds_certificates()
+            length = (b"content-length", b"%d" % len(content))
+            await respond(send, 200, [(b"content-type", b"application/x-pem-file"), length], content)
+            return
         try:
             status, answer = await self._answer(scope, receive)
         except ClientGone:

@@ -13,6 +13,7 @@ from emulation.network.gate import Gate, gate_of
 from emulation.rds.parameters import Parameter
 from emulation.rds.server import PostgresServer, copy_folder, describe_config, server_version
 from emulation.rds.servers import ServerDidNotStart, ServerSpec
+from emulation.rds.tls import TlsFront
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +22,15 @@ _STATIC = ("postmaster",)
 
 
 class EmbeddedServer:
-    """A running server. It listens on the instance's address for the host, and on one more for the emulator."""
+    """A running server. It listens on the instance's address for the host, and on one more for the emulator.
 
-    def __init__(self, server: PostgresServer, inner: str, release: Callable[[], None]) -> None:
-        self._server, self._inner, self._release = server, inner, release
+    With a `front`, which speaks TLS, the front does so, and the server listens on an address that nobody is told.
+    """
+
+    def __init__(
+        self, server: PostgresServer, inner: str, release: Callable[[], None], front: TlsFront | None = None
+    ) -> None:
+        self._server, self._inner, self._release, self._front = server, inner, release, front
         self._gate: Gate | None = None
         self._stopped = False
 
@@ -36,6 +42,9 @@ class EmbeddedServer:
         return self._server.running
 
     def admit(self, host: bool) -> None:
+        if self._front is not None:
+            self._front.admit(host)
+            return
         try:
             if self._gate is None:
                 process_id = self._server.process_id
@@ -65,6 +74,8 @@ class EmbeddedServer:
         if self._gate is not None:
             self._gate.close()
             self._gate = None
+        if self._front is not None:
+            await self._front.stop()
         await asyncio.to_thread(self._server.stop)
         if not self._stopped:
             self._stopped = True
@@ -85,22 +96,35 @@ class EmbeddedServers:
 
     async def start(self, spec: ServerSpec) -> EmbeddedServer:
         inner = self._allocate()
+        hidden = self._allocate() if spec.certificate is not None else None
+        addresses = [address for address in (inner, hidden) if address is not None]
+
+        def release() -> None:
+            for address in addresses:
+                self._release(address)
+
         server = PostgresServer(
             spec.folder,
-            address=str(spec.address),
+            address=str(hidden or spec.address),
             port=spec.port,
             parameters=spec.parameters,
-            also=[str(inner)],
+            also=[] if hidden else [str(inner)],
         )
+        front: TlsFront | None = None
         try:
             await asyncio.to_thread(_start, server, spec)
+            if hidden is not None and spec.certificate is not None:
+                front = TlsFront((str(hidden), spec.port), spec.certificate)
+                await front.start((str(spec.address), spec.port), (str(inner), spec.port))
         except BaseException as problem:
+            if front is not None:
+                await front.stop()
             await asyncio.to_thread(server.stop)
-            self._release(inner)
+            release()
             if isinstance(problem, SunaboxError) and not isinstance(problem, PortInUse):
                 raise ServerDidNotStart(str(problem)) from problem
             raise
-        return EmbeddedServer(server, str(inner), lambda: self._release(inner))
+        return EmbeddedServer(server, str(inner), release, front)
 
     async def copy(self, folder: Path, to: Path) -> None:
         await asyncio.to_thread(_copy, folder, to)

@@ -16,6 +16,7 @@ from emulation.rds import events, states
 from emulation.rds import plan as actions
 from emulation.rds.events import Message
 from emulation.rds.observation import InstanceStatus, Server, Settings
+from emulation.rds.parameters import FORCE_SSL
 from emulation.rds.record import InstanceRecord
 from emulation.rds.servers import DatabaseServer, DatabaseServers, ServerSpec
 from emulation.rds.surroundings import Shelf, Surroundings
@@ -158,11 +159,17 @@ class InstanceMachine:
         if applied is None:
             await self._servers.remove(data)  # of a creation that did not come to its end
         copy_of = await self._api.call(self._restored_from) if applied is None else None
+        parameters = dict((*settings.parameters, *settings.static_parameters))
+        certificate = None
+        if parameters.pop(FORCE_SSL, ""):
+            names, addresses = [facts.host_name], [record.place.address, record.place.private_ip]
+            certificate = surroundings.authority.issue(data.parent, names, addresses)
         spec = ServerSpec(
             name=facts.identifier,
             folder=data,
             version=facts.version,
-            parameters=dict((*settings.parameters, *settings.static_parameters)),
+            parameters=parameters,
+            certificate=certificate,
             address=record.place.address,
             port=settings.port,
             master_username=facts.master_username,
@@ -231,7 +238,9 @@ class InstanceMachine:
             await server.set_password(self.record.facts.master_username, settings.master_password)
             await self._api.call(self._secret_is_active)
         if settings.parameters != applied.parameters:
-            await server.apply(dict((*settings.parameters, *settings.static_parameters)))
+            parameters = dict((*settings.parameters, *settings.static_parameters))
+            parameters.pop(FORCE_SSL, "")
+            await server.apply(parameters)
         if settings.security_groups != applied.security_groups:
             await self._publish(settings)
         self._see(applied=settings)

@@ -6,7 +6,7 @@ Source: Working with parameter groups; Amazon RDS API reference, ModifyDBParamet
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from emulation.rds.failures import invalid_combination, invalid_value, not_emulated
+from emulation.rds.failures import invalid_combination, invalid_value
 from emulation.rds.parameters import OWN, RDS_PARAMETERS, Chosen, Parameter, fits
 
 _MOST = 20
@@ -35,8 +35,6 @@ def check_changes(changes: Iterable[Mapping[str, Any]], known: Mapping[str, Para
             continue
         if name in OWN:
             raise invalid_value(f"The parameter {name} cannot be modified.")
-        if name == "rds.force_ssl" and value.lower() not in ("0", "off", "false"):
-            raise not_emulated("rds.force_ssl: its servers do not speak TLS yet")
         if not fits(parameter, value):
             allowed = parameter.allowed or parameter.kind
             raise invalid_value(f"Invalid parameter value: {value} for: {name} allowed values are: {allowed}")

@@ -26,6 +26,9 @@ _TERM = re.compile(r"\{\s*DBInstanceClassMemory\s*(?:([*/])\s*(\d+))?\s*\}")
 _FORMULA = re.compile(r"^(?:(GREATEST|LEAST|SUM)\s*\((.+)\)|(\{[^}]*\}|-?\d+))$", re.IGNORECASE)
 
 
+FORCE_SSL = "rds.force_ssl"
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """`kind` is boolean, integer, float, string or list; `static` ones need a restart; `allowed` is AWS's notation."""
@@ -105,12 +108,16 @@ def memory_bytes(instance_class: str) -> int:
 RDS_PARAMETERS: Mapping[str, Parameter] = {
     parameter.name: parameter
     for parameter in (
-        Parameter("rds.force_ssl", "boolean", False, "0", "0,1", "Force SSL connections."),
+        Parameter(FORCE_SSL, "boolean", False, "0", "0,1", "Force SSL connections."),
         Parameter("rds.logical_replication", "boolean", True, "0", "0,1", "Enables logical decoding."),
         Parameter("rds.log_retention_period", "integer", False, "4320", "1440-10080", "Minutes that logs are kept."),
     )
 }
-"""Parameters of RDS itself. Emulation: of these only rds.logical_replication acts."""
+"""Parameters of RDS itself.
+
+Emulation: of these rds.logical_replication and rds.force_ssl act, both after a reboot. TLS is spoken only where
+rds.force_ssl asks for it: without it, clients reach the server itself, at its full speed.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +131,14 @@ class Chosen:
 def for_server(
     chosen: Mapping[str, Chosen], known: Mapping[str, Parameter], instance_class: str
 ) -> tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]]:
-    """(at once, after a reboot): names and values for PostgreSQL; what its version does not know is left out."""
+    """(at once, after a reboot): names and values for the server; what its version does not know is left out."""
     dynamic: list[tuple[str, str]] = []
     static: list[tuple[str, str]] = []
     for name, choice in sorted(chosen.items()):
+        if name == FORCE_SSL:
+            if choice.value.lower() in ("1", "on", "true"):
+                static.append((FORCE_SSL, "1"))
+            continue
         if name == "rds.logical_replication":
             if choice.value.lower() in ("1", "on", "true"):
                 static.append(("wal_level", "logical"))

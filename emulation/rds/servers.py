@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from emulation.errors import SunaboxError
+from emulation.rds.certificates import Certificate
 from emulation.rds.parameters import Parameter
 
 
@@ -19,7 +20,8 @@ class ServerSpec:
     """A server to start.
 
     `folder` is its data folder: used as it is where it has data, made else. `copy_of` is a snapshot's folder from which
-    a new one is made. The host reaches it at `address`:`port`. `database` '' means none but `postgres`.
+    a new one is made. The host reaches it at `address`:`port`. `database` '' means none but `postgres`. With a
+    `certificate` every connection has to be encrypted.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ServerSpec:
     master_password: str
     database: str = ""
     copy_of: Path | None = None
+    certificate: Certificate | None = None
 
 
 class DatabaseServer(Protocol):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from emulation.core.bus import Bus
+from emulation.rds.certificates import Authority
 from emulation.rds.record import Facts, InstanceRecord, KeptRule, Place, Secret, SnapshotRecord, SubnetGroup
 from emulation.rds.servers import DatabaseServers
 from emulation.rds.store import Store
@@ -89,4 +90,5 @@ class Surroundings:
     networks: Networks
     secrets: MasterSecrets
     store: Store
+    authority: Authority
     bus: Bus

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import psycopg
 import pytest
@@ -155,6 +156,31 @@ def test_parameters_reach_the_server_at_once_or_after_a_reboot(account: AwsAccou
         with pytest.raises(ClientError) as refusal:
             set_parameter(name, value, method)
         assert words in refusal.value.response["Error"]["Message"]
+
+
+def test_with_force_ssl_every_connection_is_encrypted_and_verified(
+    thread: CloudThread, account: AwsAccount, rds: Any, tmp_path: Path
+) -> None:
+    """sslmode=verify-full holds by address and by name; without TLS a client is refused in PostgreSQL's words."""
+    rds.create_db_parameter_group(DBParameterGroupName="tls", DBParameterGroupFamily="postgres16", Description="t")
+    parameter = {"ParameterName": "rds.force_ssl", "ParameterValue": "1", "ApplyMethod": "immediate"}
+    rds.modify_db_parameter_group(DBParameterGroupName="tls", Parameters=[parameter])
+    instance = create(account, DBParameterGroupName="tls", EngineVersion="16.4")
+    bundle = tmp_path / "rds-ca.pem"
+    with urlopen(f"{thread.endpoint_url}/_sunabox/rds-ca.pem") as answer:
+        bundle.write_bytes(answer.read())
+    address, secret = instance["Endpoint"]["Address"], instance["DbiResourceId"][-12:].lower()
+    login = {"hostaddr": address, "user": "master", "password": PASSWORD, "dbname": "postgres"}
+    verified = {**login, "sslmode": "verify-full", "sslrootcert": str(bundle)}
+    for host in (address, f"db.{secret}.us-east-1.rds.amazonaws.com"):
+        with psycopg.connect(host=host, **verified) as connection:
+            assert connection.pgconn.ssl_in_use
+            row = connection.execute("select length(repeat('x', 3000000))").fetchone()
+            assert row == (3_000_000,)
+    with pytest.raises(psycopg.OperationalError, match="no-such-name"):
+        psycopg.connect(host="no-such-name", **verified)
+    with pytest.raises(psycopg.OperationalError, match="no pg_hba.conf entry .* no encryption"):
+        psycopg.connect(**login, sslmode="disable")
 
 
 def test_parameters_that_do_not_fit_each_other_stop_the_server_until_they_are_mended(

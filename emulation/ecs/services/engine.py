@@ -10,7 +10,7 @@ from emulation.core.api_thread import ApiThread
 from emulation.core.bus import Bus
 from emulation.core.plan import Plan
 from emulation.core.reconcile import Reconciler
-from emulation.ecs.observation import Progress, TaskStatus
+from emulation.ecs.observation import Progress, TaskObserved, TaskStatus
 from emulation.ecs.record import TaskRecord, task_health
 from emulation.ecs.services import actions as a
 from emulation.ecs.services import events, wording
@@ -138,7 +138,7 @@ class ServiceEngine:
             deployment_id=record.started_by,
             status=observed.status,
             created_at=record.request.created_at,
-            started_at=record.seen.times.get("startedAt"),
+            started_at=record.seen.times.get("startedAt") or (_ran_at(observed) if stop is not None else None),
             stopping=stop is not None,
             stop_code=stop.code if stop is not None else "",
             failed_checks=record.stop is not None and record.stop.reason.startswith("Task failed "),
@@ -176,6 +176,11 @@ class ServiceEngine:
         messages += [wording.draining(record.name, draining)] if draining else []
         if messages:
             await self._api.call(_tell, record, messages, self._clock.now())
+
+
+def _ran_at(observed: TaskObserved) -> datetime | None:
+    """A container that exits at once may end a task before it is seen RUNNING; it has run all the same."""
+    return min((c.started_at for c in observed.containers.values() if c.started_at is not None), default=None)
 
 
 def _tell(record: ServiceRecord, messages: Iterable[str], now: datetime) -> None:

@@ -107,7 +107,7 @@ class Cloud:
     def rds_certificates(self) -> bytes:
         """The root certificate of RDS, in PEM: what clients need to verify a database's."""
         assert self._rds is not None, "requests are served once everything is wired"
-        return self._rds.surroundings.authority.ensure().read_bytes()
+        return self._rds.surroundings.authority.bundle().read_bytes()
 
     async def start(self) -> None:
         """Returns when the gateway serves. Raises SunaboxError; nothing is left behind then."""

@@ -3,20 +3,10 @@
 Source: Using SSL/TLS to encrypt a connection to a DB instance; the real authority's root certificates are AWS's.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-
-_FROM, _UNTIL = datetime(2020, 1, 1, tzinfo=UTC), datetime(2119, 12, 31, tzinfo=UTC)
-"""Clients compare with the machine's time, not with the emulation's clock: it is valid at whatever time that is."""
 
 
 @dataclass(frozen=True)
@@ -28,90 +18,23 @@ class Certificate:
 
 
 class Authority:
-    """`folder` holds its files; `bundle` is what clients give as `sslrootcert`. Both are made when first needed."""
+    """`folder` holds its files, which are made when they are first needed."""
 
     def __init__(self, folder: Path) -> None:
-        self.bundle = folder / "rds-ca.pem"
-        self._key_file = folder / "rds-ca.key"
+        self._bundle, self._key = folder / "rds-ca.pem", folder / "rds-ca.key"
+
+    def bundle(self) -> Path:
+        """What clients give as `sslrootcert`."""
+        if not (self._bundle.exists() and self._key.exists()):
+            from emulation.rds import certification
+
+            certification.make_root(self._bundle, self._key)
+        return self._bundle
 
     def issue(self, folder: Path, names: Sequence[str], addresses: Sequence[IPv4Address]) -> Certificate:
         """A certificate for a server that is known by these names and addresses, written into `folder`."""
-        root, root_key = self._root()
-        key = ec.generate_private_key(ec.SECP256R1())
-        alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
-        alternatives += [x509.IPAddress(address) for address in addresses]
-        certificate = (
-            _builder(names[0], root.subject, key.public_key())
-            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(root_key.public_key()), critical=False)
-            .sign(root_key, hashes.SHA256())
-        )
+        from emulation.rds import certification
+
         made = Certificate(folder / "server.pem", folder / "server.key")
-        _write(made.key, _private(key))
-        _write(made.chain, _public(certificate) + _public(root))
+        certification.issue(self.bundle(), self._key, made.chain, made.key, names, addresses)
         return made
-
-    def ensure(self) -> Path:
-        """The bundle, which is made where it does not exist."""
-        self._root()
-        return self.bundle
-
-    def _root(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        if self.bundle.exists() and self._key_file.exists():
-            key = serialization.load_pem_private_key(self._key_file.read_bytes(), None)
-            assert isinstance(key, ec.EllipticCurvePrivateKey)
-            return x509.load_pem_x509_certificate(self.bundle.read_bytes()), key
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("Sunabox RDS Root CA")
-        uses = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-        root = (
-            _builder("Sunabox RDS Root CA", name, key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(uses, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(key, hashes.SHA256())
-        )
-        _write(self._key_file, _private(key))
-        _write(self.bundle, _public(root))
-        return root, key
-
-
-def _builder(common_name: str, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(common_name[:64]))
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(_FROM)
-        .not_valid_after(_UNTIL)
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name(
-        [
-            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "Sunabox"),
-            x509.NameAttribute(NameOID.COMMON_NAME, common_name),
-        ]
-    )
-
-
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
-def _public(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".new")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-    beside.replace(path)

@@ -1,8 +1,13 @@
 """`sunabox image`: images on this machine, made and moved without Docker."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from emulation.images.library import Library
 
 
 @click.group(name="image")
@@ -101,3 +106,56 @@ def list_images() -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
     for name, digest, size in rows:
         click.echo(f"{name:<{widths[0]}}  {digest:<{widths[1]}}  {size}")
+
+
+@command.command()
+@click.argument("what", type=click.Choice(["python", "postgres", "redis", "emulator"]))
+@click.option("--tag", "-t", "names", multiple=True, metavar="NAME[:TAG]", help="Its name; repeatable.")
+@click.option("--docker", is_flag=True, help="Also load it into the Docker daemon.")
+def base(what: str, names: tuple[str, ...], docker: bool) -> None:
+    """Make an image of what is on this machine: nothing is downloaded.
+
+    python: the Python that runs this command. postgres, redis: servers that take the variables and commands of the
+    official images. emulator: Sunabox itself, for docker-compose.yml. Without --tag it is sunabox/WHAT:VERSION.
+    """
+    from emulation.images.base import build_base
+    from emulation.images.library import Library
+
+    library = Library()
+    image = build_base(what, library, names)
+    known = names or (image.reference,)
+    if docker:
+        _load_into_docker(library, known)
+    for name in known:
+        click.echo(f"{library.find(name).name}  {image.digest}")
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True, help="The tar to write.")
+def save(names: tuple[str, ...], output: Path) -> None:
+    """Write images into a tar: an OCI layout that `docker load` takes, too."""
+    from emulation.images.archive import save as save_archive
+    from emulation.images.library import Library
+
+    save_archive(Library(), names, output)
+
+
+def _load_into_docker(library: "Library", names: Sequence[str]) -> None:
+    """By the docker command, which finds the daemon as its user has set it up."""
+    import shutil
+    import subprocess
+    import tempfile
+
+    from emulation.errors import ImageError
+    from emulation.images.archive import save as save_archive
+
+    docker = shutil.which("docker")
+    if docker is None:
+        raise ImageError("there is no docker command: install it, or move the image with `sunabox image save`")
+    with tempfile.TemporaryDirectory(prefix="sunabox-image-") as folder:
+        archive = Path(folder, "image.tar")
+        save_archive(library, names, archive)
+        done = subprocess.run([docker, "load", "--input", str(archive)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ImageError(f"docker load failed: {done.stderr.strip()}")

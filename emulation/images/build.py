@@ -25,11 +25,11 @@ from emulation.images.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, host
 from emulation.images.source import ResolvedImage
 
 _LEFT_OUT = {"__pycache__", "build", "dist", "node_modules", "venv"}
-_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
+PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True, slots=True)
-class _Project:
+class Project:
     """What an application's folder says about it."""
 
     name: str
@@ -66,7 +66,7 @@ def build_python_app(
     app = app.resolve()
     if not app.is_dir():
         raise ImageError(f"{app} is no folder: give the folder of a Python application")
-    project = _read_project(app)
+    project = read_project(app)
     if unknown := sorted(set(extras) - set(project.extras)):
         raise ImageError(f"{project.name} has no optional dependencies {', '.join(unknown)}: see its pyproject.toml")
     wanted = [*project.requirements, *requirements, *(text for extra in extras for text in project.extras[extra])]
@@ -76,7 +76,7 @@ def build_python_app(
         layers.append(distributions_tree(distributions).write(library.blobs))
     layers.append(_app_tree(app, project).write(library.blobs))
     run: dict[str, Any] = {
-        "Env": [f"{key}={value}" for key, value in {"PATH": _PATH, "LANG": "C.UTF-8", **(environment or {})}.items()],
+        "Env": [f"{key}={value}" for key, value in {"PATH": PATH, "LANG": "C.UTF-8", **(environment or {})}.items()],
         "WorkingDir": working_directory,
     }
     optional = {
@@ -86,12 +86,13 @@ def build_python_app(
         "ExposedPorts": {f"{port}/tcp": {} for port in sorted(ports)},
     }
     run |= {key: value for key, value in optional.items() if value}
-    digest = _write_manifest(library, run, layers)
+    digest = write_image(library, run, layers)
     added = library.add(digest, names or [f"{_image_name(project.name)}:latest"])
     return library.read(added[0].name)
 
 
-def _read_project(app: Path) -> _Project:
+def read_project(app: Path) -> Project:
+    """Raises ImageError where its pyproject.toml cannot be read."""
     try:
         table = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
     except FileNotFoundError:
@@ -103,7 +104,7 @@ def _read_project(app: Path) -> _Project:
     if requirements is None and listed.is_file():
         lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in listed.read_text(encoding="utf-8").splitlines())
         requirements = [line for line in lines if line and not line.startswith("-")]
-    return _Project(
+    return Project(
         table.get("name", app.name),
         table.get("version", "0"),
         tuple(requirements or ()),
@@ -112,7 +113,7 @@ def _read_project(app: Path) -> _Project:
     )
 
 
-def _app_tree(app: Path, project: _Project) -> LayerTree:
+def _app_tree(app: Path, project: Project) -> LayerTree:
     tree = LayerTree()
     tree.folder("app")
     for folder, folders, names in os.walk(app):
@@ -140,7 +141,10 @@ def _is_left_out(name: str) -> bool:
     return name in _LEFT_OUT or name.startswith(".") or name.endswith(".egg-info")
 
 
-def _write_manifest(library: Library, run: Mapping[str, Any], layers: Sequence[WrittenLayer]) -> str:
+def write_image(
+    library: Library, run: Mapping[str, Any], layers: Sequence[WrittenLayer], made_by: str = "sunabox image build"
+) -> str:
+    """Writes an image of layers that the library has, and gives its digest. `run` is the configuration's `config`."""
     platform = host_platform()
     config = _json(
         {
@@ -149,7 +153,7 @@ def _write_manifest(library: Library, run: Mapping[str, Any], layers: Sequence[W
             "created": "1970-01-01T00:00:00Z",
             "config": run,
             "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "sunabox image build"} for _ in layers],
+            "history": [{"created": "1970-01-01T00:00:00Z", "created_by": made_by} for _ in layers],
         }
     )
     library.blobs.put(config)

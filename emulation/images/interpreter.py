@@ -48,10 +48,13 @@ _FOLDERS = {
     "app": 0o755, "dev": 0o755, "home": 0o755, "proc": 0o555, "root": 0o700, "run": 0o755, "sys": 0o555, "tmp": 0o1777,
     "usr/sbin": 0o755, "var/log": 0o755, "var/tmp": 0o1777,
 }  # fmt: skip
+PASSWD = (
+    "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/app:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n"
+)
+GROUP = "root:x:0:\napp:x:1000:\nnogroup:x:65534:\n"
 _FILES = {
-    "etc/passwd": "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/app:/bin/sh\n"
-    "nobody:x:65534:65534:nobody:/nonexistent:/bin/sh\n",
-    "etc/group": "root:x:0:\napp:x:1000:\nnogroup:x:65534:\n",
+    "etc/passwd": PASSWD,
+    "etc/group": GROUP,
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     "etc/hosts": "127.0.0.1 localhost\n",
     "etc/resolv.conf": "",

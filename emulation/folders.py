@@ -37,7 +37,7 @@ def claim(data_dir: Path | None) -> DataFolder:
     else:
         path = data_dir.absolute()
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as problem:
             raise SunaboxError(f"Cannot keep data in {path}: {problem.strerror}. Pass another --data-dir.") from problem
     lock = _lock(path)

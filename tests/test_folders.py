@@ -34,6 +34,7 @@ def test_a_folder_serves_one_at_a_time(tmp_path: Path) -> None:
     first = claim(tmp_path / "data")
     with pytest.raises(SunaboxError, match="is in use by another Sunabox"):
         claim(tmp_path / "data")
+    assert first.path.stat().st_mode & 0o777 == 0o700, "what is in images is not for others on this machine"
     (first.path / "kept").touch()
     first.release()
     second = claim(tmp_path / "data")

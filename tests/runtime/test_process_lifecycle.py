@@ -269,6 +269,19 @@ def test_a_full_disk_must_fail_the_container_and_leave_nothing(library: Library,
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root's images belong to ids that nobody has")
+def test_other_users_must_not_reach_the_files_of_images(library: Library, tmp_path: Path) -> None:
+    """A program in an image that runs as its owner would run as the user."""
+
+    async def story() -> None:
+        runtime, _ = lesser(library, tmp_path / "runtime")
+        await runtime.start()
+        await runtime.close()
+        assert (tmp_path / "runtime").stat().st_mode & 0o077 == 0
+
+    asyncio.run(story())
+
+
 def lesser(library: Library, folder: Path, **changes: object) -> tuple[ProcessRuntime, FakeNetwork]:
     """A runtime on a machine that is found to lack something."""
 

@@ -19,7 +19,7 @@ from emulation.images.unpack import unpack
 from emulation.runtime.base import PulledImage
 from emulation.runtime.sandbox.forkserver import Ids
 
-_MAY_PASS = 0o711
+_MAY_PASS, _OWN = 0o711, 0o700
 """A container's root is somebody else to the host: it may walk through, and see nothing."""
 
 
@@ -34,7 +34,8 @@ class Folder:
         """Makes it and removes what a killed emulator left. Raises RuntimeUnavailable where another one uses it."""
         for path in (self.path, self.images, self.tasks):
             path.mkdir(parents=True, exist_ok=True)
-            path.chmod(_MAY_PASS)
+            # An ordinary user's images hold files with set-user-ID bits that are the user's own: not for others to run.
+            path.chmod(_MAY_PASS if os.geteuid() == 0 else _OWN)
         self._lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

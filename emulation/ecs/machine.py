@@ -316,6 +316,7 @@ class TaskMachine:
             for target in self.targets:
                 await groups.deregister(*target)
             self._changed(self)
+            self._wake()  # where nobody is left to answer, nobody waits
         for target in self.targets:
             await groups.deregistered(*target)
         self._see(deregistration=Progress.DONE)

@@ -231,6 +231,16 @@ class Cloud:
             assert self._balancing is not None, "requests are served once everything is wired"
             elbv2_api.install(api, self._balancing, self._balancer_vpc)
 
+        def install_secretsmanager() -> None:
+            from emulation.secretsmanager import api as secretsmanager_api
+
+            def rotate(account: str, region: str, arn: str) -> None:
+                from emulation.rds import api as rds_api
+
+                rds_api.rotate(account, region, arn)
+
+            secretsmanager_api.install({"rds": rotate})
+
         def install_logs() -> None:
             from emulation.logs import api as logs_api
 
@@ -246,6 +256,7 @@ class Cloud:
             "elbv2": install_elbv2,
             "logs": install_logs,
             "rds": install_rds,
+            "secretsmanager": install_secretsmanager,
         }
         seams.install(self.clock, installers)
         aws.load()

@@ -172,7 +172,7 @@ def test_a_managed_password_must_be_found_in_secrets_manager(rds: Rds, eventuall
 
     first = password()
     assert instance.ask("select current_user", first) == USER
-    rds.client.modify_db_instance(DBInstanceIdentifier="furui", RotateMasterUserPassword=True, ApplyImmediately=True)
+    secrets.rotate_secret(SecretId=arn)
     eventually(lambda: instance.describe()["MasterUserSecret"]["SecretStatus"] == "active", within=20)
     assert password() != first
     assert instance.ask("select current_user", password()) == USER

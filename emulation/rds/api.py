@@ -83,9 +83,6 @@ class RdsBackend(models.RDSBackend):
         return SubnetGroup(group.name, group.description, group.vpc_id, subnets)
 
     def parameters(self, name: str, family: str) -> Mapping[str, Chosen]:
-        if name == f"default.{family}" and name not in self.db_parameter_groups:
-            words = f"Default parameter group for {family}"
-            self.db_parameter_groups[name] = self._parameter_group(name, words, family, [])
         group = self.found_parameter_group(name)
         if group.family != family:
             raise invalid_combination(
@@ -102,6 +99,10 @@ class RdsBackend(models.RDSBackend):
         return made
 
     def found_parameter_group(self, name: str) -> models.DBParameterGroup:
+        default = parameter_groups.family_of_default(name)
+        if default and name not in self.db_parameter_groups:
+            words = f"Default parameter group for {default}"
+            self.db_parameter_groups[name] = self._parameter_group(name, words, default, [])
         if name not in self.db_parameter_groups:
             raise RdsError("DBParameterGroupNotFound", f"DBParameterGroup not found: {name}")
         return self.db_parameter_groups[name]
@@ -391,6 +392,21 @@ def _aware(when: Any) -> datetime | None:
     if not isinstance(when, datetime):
         return None
     return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def rotate(account: str, region: str, secret_arn: str) -> None:
+    """Gives the instance whose master user's secret it is another password. Raises SunaboxError."""
+    backend = models.rds_backends[account][region]
+    assert isinstance(backend, RdsBackend), "emulation.rds.api.install was called too late"
+    for record in backend.instances:
+        if record.secret is not None and record.secret.arn == secret_arn:
+            request = {"RotateMasterUserPassword": True, "ApplyImmediately": True}
+            try:
+                backend.instances.modify({"DBInstanceIdentifier": record.facts.identifier, **request})
+            except RdsError as problem:
+                raise SunaboxError(problem.message) from problem
+            return
+    raise SunaboxError("The DB instance of this secret is gone.")
 
 
 def restore(account: str, region: str) -> None:

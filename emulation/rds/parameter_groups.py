@@ -18,6 +18,12 @@ def check_family(family: str) -> None:
         raise invalid_value(f"ParameterGroupFamily {family} is not a valid parameter group family")
 
 
+def family_of_default(name: str) -> str:
+    """The family of a default parameter group, which is there without having been created; '' for other names."""
+    family = name.lower().removeprefix("default.")
+    return family if family in _FAMILIES and name.lower().startswith("default.") else ""
+
+
 def check_changes(changes: Iterable[Mapping[str, Any]], known: Mapping[str, Parameter]) -> None:
     """Raises RdsError for the first change that AWS would not take. An empty `known` takes every name."""
     listed = list(changes)

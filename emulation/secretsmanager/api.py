@@ -1,16 +1,49 @@
 """The seam into moto's Secrets Manager. Runs on the API thread."""
 
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 from moto.core.exceptions import JsonRESTError
+from moto.secretsmanager import models, urls
+from moto.secretsmanager.exceptions import InvalidRequestException
 from moto.secretsmanager.models import secretsmanager_backends
 
 from emulation.errors import SunaboxError
 
+Rotate = Callable[[str, str, str], object]
+"""(account, region, ARN of the secret). Raises SunaboxError."""
+
 
 class SecretsManagerError(SunaboxError):
     """What the API would answer: "ResourceNotFoundException: Secrets Manager can't find the specified secret."."""
+
+
+class SecretsManagerBackend(models.SecretsManagerBackend):
+    """moto's, but a secret that a service manages is rotated by that service."""
+
+    rotations: ClassVar[Mapping[str, Rotate]] = {}
+
+    @property
+    def _url_module(self) -> Any:
+        return urls
+
+    def rotate_secret(self, secret_id: str, *args: Any, **kwargs: Any) -> str:
+        secret = self.secrets.get(secret_id)
+        rotate = self.rotations.get(secret.owning_service or "") if secret is not None else None
+        if secret is None or rotate is None or isinstance(secret, models.ReplicaSecret):
+            return super().rotate_secret(secret_id, *args, **kwargs)
+        try:
+            rotate(self.account_id, self.region_name, secret.arn)
+        except SunaboxError as problem:
+            raise InvalidRequestException(str(problem)) from problem
+        return secret.to_short_dict(version_id=secret.default_version_id)
+
+
+def install(rotations: Mapping[str, Rotate]) -> None:
+    """Puts our backend in moto's place. `rotations` are by the name of the service that manages the secret."""
+    SecretsManagerBackend.rotations = rotations
+    models.secretsmanager_backends.backend = SecretsManagerBackend
 
 
 def get_secret_value(

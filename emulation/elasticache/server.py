@@ -74,6 +74,10 @@ class ValkeyServer:
         """How the server ended (137: by SIGKILL), None while it runs."""
         return self._keeper.poll() if self._keeper is not None else None
 
+    def process_id(self, told: int) -> int:
+        """The server's process as this host sees it; `told` is what the server says of itself."""
+        return told
+
     @property
     def running(self) -> bool:
         """False as soon as the server is dead, also before its keeper has noticed."""
@@ -146,10 +150,7 @@ class ValkeyServer:
         # The settings go into a file, as a password among the arguments would be seen in the list of processes.
         configuration = self.folder / "valkey.conf"
         configuration.touch(mode=0o600)
-        lines = [f"{name} {_quoted(value)}\n" for name, value in sorted(settings.items())]
-        # These take several arguments, which quotes would make one; none of them is anybody's free text.
-        lines += [f"{name} {self._lists[name]}\n" for name in sorted(self._lists)]
-        configuration.write_text("".join([f"bind {addresses}\n", *lines]))
+        configuration.write_text(configuration_file(addresses, settings, self._lists))
         with (self.folder / "server.log").open("ab") as log:
             log_start = log.tell()
             self._keeper = subprocess.Popen(
@@ -196,6 +197,12 @@ def server_version() -> str:
     """The version of the embedded server: "9.1.2". Raises RuntimeUnavailable."""
     said = subprocess.run([_binary(), "--version"], capture_output=True, text=True, check=True).stdout
     return said.partition(" v=")[2].split()[0]
+
+
+def configuration_file(addresses: str, settings: Mapping[str, str], lists: Mapping[str, str]) -> str:
+    """`lists` take several arguments, which quotes would make one; none of them is anybody's free text."""
+    lines = [f"bind {addresses}", *(f"{name} {_quoted(value)}" for name, value in sorted(settings.items()))]
+    return "\n".join([*lines, *(f"{name} {lists[name]}" for name in sorted(lists)), ""])
 
 
 def _quoted(value: str) -> str:

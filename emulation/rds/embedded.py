@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from emulation.errors import PortInUse, SunaboxError
 from emulation.network.gate import Gate, gate_of
@@ -94,6 +95,10 @@ class EmbeddedServers:
     def parameters(self, engine: str, version: str) -> Mapping[str, Parameter]:
         return _parameters()
 
+    def _server(self, spec: ServerSpec, **settings: Any) -> PostgresServer:
+        """The server itself, not started yet."""
+        return PostgresServer(spec.folder, **settings)
+
     async def start(self, spec: ServerSpec) -> EmbeddedServer:
         inner = self._allocate()
         hidden = self._allocate() if spec.certificate is not None else None
@@ -103,8 +108,8 @@ class EmbeddedServers:
             for address in addresses:
                 self._release(address)
 
-        server = PostgresServer(
-            spec.folder,
+        server = self._server(
+            spec,
             address=str(hidden or spec.address),
             port=spec.port,
             parameters=spec.parameters,

@@ -46,7 +46,7 @@ wait $server
 """
 
 # Emulation: no fsync. Data survive the death of every process, but not a power cut of the machine.
-_SETTINGS: Mapping[str, str] = {
+SETTINGS: Mapping[str, str] = {
     "fsync": "off",
     "full_page_writes": "off",
     "dynamic_shared_memory_type": "mmap",  # files of the data folder: nothing is left behind in /dev/shm
@@ -58,7 +58,7 @@ _SETTINGS: Mapping[str, str] = {
     "shared_buffers": "16MB",  # grows no further than its use, but is set aside at the start
 }
 _PARAMETERS = "parameters.conf"
-_CLIENT_AUTHENTICATION = f"""\
+CLIENT_AUTHENTICATION = f"""\
 local all {ADMINISTRATOR} trust
 local replication {ADMINISTRATOR} trust
 host all {ADMINISTRATOR} all reject
@@ -90,7 +90,7 @@ class PostgresServer:
         self._parameters = dict(parameters or {})
         self.port = port
         self._any_port = port == 0
-        self._settings = {**_SETTINGS, **(settings or {})}
+        self._settings = {**SETTINGS, **(settings or {})}
         self._keeper: subprocess.Popen[bytes] | None = None
 
     @property
@@ -172,11 +172,11 @@ class PostgresServer:
 
     def create_user(self, name: str, password: str) -> None:
         """A login that may create databases and roles, like the master user of a DB instance."""
-        options = f"login createdb createrole password {_literal(password)}"
+        options = f"login createdb createrole password {literal(password)}"
         self.execute(f"create role {_identifier(name)} {options}")
 
     def set_password(self, name: str, password: str) -> None:
-        self.execute(f"alter role {_identifier(name)} password {_literal(password)}")
+        self.execute(f"alter role {_identifier(name)} password {literal(password)}")
 
     def create_database(self, name: str, owner: str = ADMINISTRATOR) -> None:
         # file_copy: with fsync off far quicker than the default, which writes each page to the log.
@@ -187,7 +187,7 @@ class PostgresServer:
 
         Source: Understanding PostgreSQL roles and permissions, the rds_superuser role.
         """
-        user, secret = _identifier(name), _literal(password)
+        user, secret = _identifier(name), literal(password)
         statements = [
             "create role rds_superuser nologin",
             "grant pg_monitor, pg_signal_backend, pg_checkpoint to rds_superuser with admin option",
@@ -229,12 +229,12 @@ class PostgresServer:
             raise SunaboxError(f"{self.folder} is neither empty nor a PostgreSQL data folder. Choose another one.")
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(template, self.folder, dirs_exist_ok=True)
-        (self.folder / "pg_hba.conf").write_text(_CLIENT_AUTHENTICATION)
+        (self.folder / "pg_hba.conf").write_text(CLIENT_AUTHENTICATION)
         self.folder.chmod(0o700)
 
     def _write_parameters(self) -> None:
         """In a file of their own, that the server reads after its own: what comes last holds."""
-        written = "".join(f"{name} = {_literal(value)}\n" for name, value in sorted(self._parameters.items()))
+        written = "".join(f"{name} = {literal(value)}\n" for name, value in sorted(self._parameters.items()))
         with (self.folder / "postgresql.conf").open("r+") as conf:
             if _PARAMETERS not in conf.read():
                 conf.write(f"\ninclude_if_exists = '{_PARAMETERS}'\n")
@@ -419,6 +419,6 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Also with backslashes: standard_conforming_strings is on."""
     return "'" + text.replace("'", "''") + "'"

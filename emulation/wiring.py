@@ -84,9 +84,17 @@ class Checks:
         ec2.resolve_task_network(account, region, subnets, security_groups)
 
     def target_group(self, account: str, region: str, target_group_arn: str) -> str:
-        raise SunaboxError(
-            f"The target group with targetGroupArn {target_group_arn} does not have an associated load balancer."
-        )
+        from emulation.elbv2 import api as elbv2
+
+        found = elbv2.target_group(target_group_arn)
+        if found is None:
+            raise SunaboxError(f"The specified target group {target_group_arn} does not exist.")
+        target_type, _vpc, attached = found
+        if not attached:
+            raise SunaboxError(
+                f"The target group with targetGroupArn {target_group_arn} does not have an associated load balancer."
+            )
+        return target_type
 
     def role(self, role_arn: str) -> None:
         from emulation.sts import api as sts

@@ -12,6 +12,7 @@ from emulation.ecs.validation import check_emulated, check_run
 
 Json = Mapping[str, Any]
 
+_TARGET_GROUP = re.compile(r"arn:[\w-]+:elasticloadbalancing:[\w-]+:\d{12}:targetgroup/[\w-]+/\w+")
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,255}")
 _FARGATE_VERSIONS = ("LATEST", "1.4.0", "1.3.0")
 _ROLLING = (None, "ROLLING")
@@ -61,8 +62,9 @@ def check_request(request: Json) -> None:
     if grace is not None and grace < 0:
         raise invalid_parameter("healthCheckGracePeriodSeconds must not be negative.")
     for load_balancer in request.get("loadBalancers") or ():
-        if not load_balancer.get("targetGroupArn"):
-            raise invalid_parameter("Target group ARN can not be blank.")
+        target_group = load_balancer.get("targetGroupArn") or ""
+        if not _TARGET_GROUP.fullmatch(target_group):
+            raise invalid_parameter(f"Invalid target group ARN: '{target_group}'.")
         if not load_balancer.get("containerName") or load_balancer.get("containerPort") is None:
             raise invalid_parameter("A load balancer of a service needs containerName and containerPort.")
 

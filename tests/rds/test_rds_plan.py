@@ -51,6 +51,16 @@ LIVING = Observed(S.AVAILABLE, Server.RUNNING, SETTINGS, backed_up=True)
             "RestartServer settings — the server died; its data is recovered",
         ),
         (
+            Desired(replace(SETTINGS, allocated_storage=30)),
+            replace(LIVING, status=S.MODIFYING, server=Server.DEAD),
+            "RestartServer settings — the server died; its data is recovered",
+        ),
+        (
+            Desired(SETTINGS),
+            replace(LIVING, server=Server.ABSENT, failure="the disk is broken"),
+            "Move Fail — the disk is broken",
+        ),
+        (
             Desired(replace(SETTINGS, port=5433)),
             replace(LIVING, status=S.MODIFYING),
             "RestartServer settings — the new port or class needs a restart",

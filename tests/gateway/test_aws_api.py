@@ -83,6 +83,16 @@ def test_an_operation_that_aws_lacks_is_the_clients_mistake(gateway: str) -> Non
     assert status == 400 and "The action Nope is not valid for this web service." in text
 
 
+def test_motos_own_pages_are_not_served(gateway: str, client: Client) -> None:
+    """A reset would forget the records of all accounts, and leave behind what runs."""
+    queue = client("sqs").create_queue(QueueName="kept")["QueueUrl"]
+    connection = http.client.HTTPConnection(urlparse(gateway).netloc, timeout=10)
+    connection.request("POST", "/moto-api/reset")
+    assert connection.getresponse().status == 501
+    connection.close()
+    assert client("sqs").get_queue_url(QueueName="kept")["QueueUrl"] == queue
+
+
 def test_a_member_of_another_type_is_the_clients_mistake(gateway: str) -> None:
     """SDKs check what they send; what is written by hand is answered as AWS does."""
     target = {"Content-Type": "application/x-amz-json-1.1"}

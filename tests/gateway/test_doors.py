@@ -79,7 +79,7 @@ def test_a_program_in_a_task_neither_turns_the_clock_nor_ends_the_emulator() -> 
     [
         ("POST", f"/?X-Amz-Credential={SIGNED}", "Action=CreateQueue&QueueName=x"),
         ("POST", "/photos?delete", "<Delete><Object><Key>cat</Key></Object></Delete>"),
-        ("POST", "/moto-api/reset", ""),
+        ("POST", "/?Action=CreateQueue&QueueName=x", ""),
         ("POST", "/v2/111122223333/eu-west-1/web/blobs/uploads/", ""),
     ],
 )

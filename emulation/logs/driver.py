@@ -68,6 +68,7 @@ class LogStream:
         self._flushing: asyncio.Task[None] | None = None
         self._pending: deque[tuple[int, str]] = deque()
         self._pending_bytes = 0
+        self._last_failure = ""
         self._closed = False
         self._stored = asyncio.Event()
         self._stored.set()
@@ -159,8 +160,9 @@ class LogStream:
     def stored(self, events: list[tuple[int, str]], failure: LogsApiError | None) -> None:
         """For the writer: these are out of its hands, for better or worse."""
         self._pending_bytes -= sum(_size(message) for _, message in events)
-        if failure is not None:
-            log.warning("%d log events of %s are lost: %s", len(events), self.name, failure)
+        if failure is not None and str(failure) != self._last_failure:
+            log.warning("Log events of %s are lost from here on: %s", self.name, failure)
+        self._last_failure = str(failure) if failure is not None else ""
         self._stored.set()
         if self._pending_bytes:
             self._stored.clear()

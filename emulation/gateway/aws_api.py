@@ -78,10 +78,10 @@ class AwsApi:
 
     def _service(self, environ: dict[str, Any]) -> str:
         """The service's name as moto's dispatcher finds it: from the signature's scope, the host or the body."""
-        host = self._dispatcher.infer_service_region_host(environ, environ["PATH_INFO"]) or "s3.us-east-1.amazonaws.com"
-        if host == "moto_api":
-            # It would forget the records of every account at once, and leave behind what runs.
+        if environ["PATH_INFO"].startswith("/moto-api"):
+            # Its reset would forget the records of every account at once, and leave behind what runs.
             raise NotImplementedError("another access key of 12 digits is an empty account")
+        host = self._dispatcher.infer_service_region_host(environ, environ["PATH_INFO"]) or "s3.us-east-1.amazonaws.com"
         backend = self._dispatcher.get_backend_for_host(host)
         if backend is None:
             raise NotImplementedError(f"no service at {host}")

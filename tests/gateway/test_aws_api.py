@@ -88,8 +88,9 @@ def test_motos_own_pages_are_not_served(gateway: str, client: Client) -> None:
     queue = client("sqs").create_queue(QueueName="kept")["QueueUrl"]
     connection = http.client.HTTPConnection(urlparse(gateway).netloc, timeout=10)
     connection.request("POST", "/moto-api/reset")
-    assert connection.getresponse().status == 501
+    status = connection.getresponse().status
     connection.close()
+    assert status == 501
     assert client("sqs").get_queue_url(QueueName="kept")["QueueUrl"] == queue
 
 

@@ -7,10 +7,13 @@ has to be right are the endpoints, and who may reach them.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
+from botocore.exceptions import ClientError
 from checks import recommended
 from fargate import Fargate
 from program import DATA, Program
@@ -25,6 +28,7 @@ Eventually = Callable[..., Any]
 Endpoint = dict[str, Any]
 WAIT = {"Delay": 0.1, "MaxAttempts": 300}
 EVERYBODY = "0.0.0.0/0"
+TOKEN = "a-sieve-has-many-holes"
 
 ASK = """
 import os, redis
@@ -224,6 +228,32 @@ def test_a_failover_must_keep_the_data_and_the_endpoint(cache: ElastiCache) -> N
         assert primary.get("word") == "sieve"
         assert primary.set("word", "colander")
     assert "Failover from master node scores-001 to replica node scores-002 completed" in cache.events()
+
+
+def test_an_auth_token_must_be_needed_and_travel_encrypted(
+    furui_on: ProgramOn, cache: ElastiCache, tmp_path: Path
+) -> None:
+    """A password that travels in the clear is none; so ElastiCache has AUTH tokens only together with TLS.
+
+    REDIS_URL becomes rediss://. Look at what happens without the token: the program goes on without its cache.
+    """
+    group = cache.security_group("cache", EVERYBODY)
+    with pytest.raises(ClientError, match="In-transit encryption"):
+        cache.group(group, NumCacheClusters=2, AuthToken=TOKEN)
+    cache.group(group, NumCacheClusters=2, AuthToken=TOKEN, TransitEncryptionEnabled=True)
+    endpoint = cache.described()["NodeGroups"][0]["PrimaryEndpoint"]
+    root = tmp_path / "root.pem"
+    root.write_bytes(httpx.get(f"{cache.aws.endpoint_url}/_sunabox/rds-ca.pem").content)
+    address = f"{endpoint['Address']}:{endpoint['Port']}/0?ssl_ca_certs={root}"
+
+    furui_on({}).must("train", "--import", DATA)
+    with_token = furui_on({"REDIS_URL": f"rediss://:{TOKEN}@{address}"}).must("recommend")
+    without = furui_on({"REDIS_URL": f"rediss://{address}"}).must("recommend")
+
+    assert not with_token.lines("cache-unavailable")
+    (line,) = without.lines("cache-unavailable")
+    assert "authenticate" in line["reason"]
+    assert with_token.lines("recommend") == without.lines("recommend")
 
 
 def test_a_cluster_must_spread_its_keys_over_its_shards(cache: ElastiCache) -> None:

@@ -76,6 +76,10 @@ def new_cache(
         runs = servers.version(engine, version)
     except SunaboxError as problem:
         raise not_emulated(str(problem)) from problem
+    encrypted = bool(request.get("TransitEncryptionEnabled"))
+    if encrypted and not servers.tls:
+        raise not_emulated(validation.NO_TLS)
+    tokens = (validation.check_token(request["AuthToken"]),) if request.get("AuthToken") else ()
     facts = Facts(
         account=owner.account,
         region=owner.region,
@@ -94,6 +98,7 @@ def new_cache(
         password=secrets.token_hex(24),
         domain=secrets.token_hex(3),
         from_snapshot=request.get("SnapshotName") or "",
+        tls=encrypted,
     )
     wanted = Wanted(
         nodes=shape.nodes(cache_id, is_group=is_group),
@@ -104,6 +109,7 @@ def new_cache(
         description=request.get("ReplicationGroupDescription") or "",
         automatic_failover=clustered or bool(request.get("AutomaticFailoverEnabled")),
         multi_az=bool(request.get("MultiAZEnabled")),
+        tokens=tokens,
         shown={name: request[name] for name in validation.SHOWN if request.get(name) is not None},
     )
     return CacheRecord(facts, wanted, BOOT_SETTINGS, CacheSeen())

@@ -11,6 +11,7 @@ from typing import Any
 from emulation.elasticache import resp
 from emulation.elasticache.server import ValkeyServer, server_version
 from emulation.elasticache.servers import ADMINISTRATOR, ServerDidNotStart, ServerSpec
+from emulation.elasticache.tls import Certificates, TlsFront
 from emulation.errors import PortInUse, SunaboxError
 from emulation.network.gate import Gate, gate_of
 
@@ -28,7 +29,16 @@ _RESTRICTED = (
 class EmbeddedServer:
     """A running server. It listens on the node's addresses for the host, and on one more for the emulator."""
 
-    def __init__(self, server: ValkeyServer, inner: str, spec: ServerSpec, release: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        server: ValkeyServer,
+        inner: str,
+        spec: ServerSpec,
+        front: TlsFront | None,
+        door: str,
+        release: Callable[[], None],
+    ) -> None:
+        self._front, self._door = front, door
         self._server, self._inner, self._spec, self._release = server, inner, spec, release
         self._addresses = spec.addresses
         self._gates: list[Gate] = []
@@ -40,16 +50,24 @@ class EmbeddedServer:
     def upstream(self) -> tuple[str, int]:
         return self._inner, self._server.port
 
+    @property
+    def entrance(self) -> tuple[str, int]:
+        return self._door, self._server.port
+
     async def execute(self, *commands: tuple[str, ...]) -> list[Any]:
         return await resp.execute(*self.upstream, ADMINISTRATOR, self._spec.password, *commands)
 
     async def prepare(self) -> None:
         (info,) = await self.execute(("INFO", "server"))
         facts = dict(line.split(":", 1) for line in str(info).splitlines() if ":" in line)
-        self._process_id = int(facts["process_id"])
+        self._process_id = self._server.process_id(int(facts["process_id"]))
+        if self._front is not None:
+            await self._front.serve(self._addresses)
 
     async def serve(self, addresses: tuple[IPv4Address, ...]) -> None:
-        if addresses != self._addresses:
+        if self._front is not None:
+            await self._front.serve(addresses)
+        elif addresses != self._addresses:
             listed = " ".join(map(str, (*addresses, self._inner)))
             await self.execute(("CONFIG", "SET", "bind", listed))
             self._addresses = addresses
@@ -59,7 +77,9 @@ class EmbeddedServer:
     def admit(self, host: bool) -> None:
         self._admits = host
         try:
-            if not self._gates and not host:
+            if self._front is not None:
+                self._front.admit(host)
+            elif not self._gates and not host:
                 addresses = [(str(address), self._server.port) for address in self._addresses]
                 self._gates = [gate_of(self._process_id, address) for address in addresses]
             for gate in self._gates:
@@ -89,6 +109,8 @@ class EmbeddedServer:
 
     async def stop(self, *, save: bool) -> None:
         self._close_gates()
+        if self._front is not None:
+            await self._front.stop()
         await asyncio.to_thread(self._server.stop if save else self._server.kill)
         if not self._stopped:
             self._stopped = True
@@ -101,26 +123,53 @@ class EmbeddedServer:
 
 
 class EmbeddedServers:
-    """`allocate` and `release` give loopback addresses of the host that nobody else uses."""
+    """`allocate` and `release` give loopback addresses of the host that nobody else uses.
 
-    def __init__(self, allocate: Callable[[], IPv4Address], release: Callable[[IPv4Address], None]) -> None:
-        self._allocate, self._release = allocate, release
+    `certificates` is who certifies servers with TLS; without, there is none.
+    """
+
+    def __init__(
+        self,
+        allocate: Callable[[], IPv4Address],
+        release: Callable[[IPv4Address], None],
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._allocate, self._release, self._certificates = allocate, release, certificates
+
+    @property
+    def tls(self) -> bool:
+        return self._certificates is not None
 
     def version(self, engine: str, asked: str) -> str:
         return _version()
 
+    def _server(self, spec: ServerSpec, **settings: Any) -> ValkeyServer:
+        """The server itself, not started yet."""
+        return ValkeyServer(spec.folder, **settings)
+
     async def start(self, spec: ServerSpec) -> EmbeddedServer:
         inner = self._allocate()
-        first, *others = map(str, spec.addresses)
-        server = ValkeyServer(
-            spec.folder,
+        encrypted = bool(spec.tls_names) and self._certificates is not None
+        door = self._allocate() if encrypted else inner
+        first, *others = (str(inner),) if encrypted else (*map(str, spec.addresses), str(inner))
+        front = None
+        if encrypted and self._certificates is not None:
+            upstream = str(inner), spec.port
+            front = TlsFront(upstream, str(door), self._certificates, spec.folder / "tls", spec.tls_names)
+        server = self._server(
+            spec,
             address=first,
             port=spec.port,
             settings=_settings(spec, str(inner)),
-            also=[*others, str(inner)],
-            users=_users(spec.password),
+            also=others,
+            users=_users(spec),
         )
-        started = EmbeddedServer(server, str(inner), spec, lambda: self._release(inner))
+
+        def release() -> None:
+            for address in {inner, door}:
+                self._release(address)
+
+        started = EmbeddedServer(server, str(inner), spec, front, str(door), release)
         try:
             await asyncio.to_thread(server.start)
             await started.prepare()
@@ -134,7 +183,7 @@ class EmbeddedServers:
 
 def _settings(spec: ServerSpec, inner: str) -> dict[str, str]:
     settings = {
-        **spec.settings,
+        **{name: value for name, value in spec.settings.items() if name != "requirepass"},
         "shutdown-on-sigterm": "save" if spec.durable else "nosave",
         "repl-diskless-sync-delay": "0",
         "repl-ping-replica-period": "1",
@@ -156,11 +205,12 @@ def _settings(spec: ServerSpec, inner: str) -> dict[str, str]:
     return settings
 
 
-def _users(password: str) -> list[str]:
+def _users(spec: ServerSpec) -> list[str]:
+    tokens = " ".join(f">{token}" for token in spec.settings.get("requirepass", "").split()) or "nopass"
     restricted = " ".join(f"-{command}" for command in _RESTRICTED)
     return [
-        f"user default on nopass ~* &* +@all {restricted}",
-        f"user {ADMINISTRATOR} on >{password} ~* &* +@all",
+        f"user default on {tokens} ~* &* +@all {restricted}",
+        f"user {ADMINISTRATOR} on >{spec.password} ~* &* +@all",
     ]
 
 

@@ -111,6 +111,7 @@ class Files:
                         **wanted,
                         "nodes": tuple(NodeDesired(**node) for node in wanted["nodes"]),
                         "groups": tuple(wanted["groups"]),
+                        "tokens": tuple(wanted["tokens"]),
                         "reboots": {},
                         "failover": None,
                         "snapshots": (),

@@ -158,6 +158,7 @@ class CacheMachine:
 
     async def _start(self, node: str, follows: str, cause: str) -> None:
         facts, wanted, before = self.record.facts, self.record.wanted, self.record.seen.node(node)
+        settings = self.record.desired.settings
         if before.server is Server.ENDED:
             self._say(node, "Recovering cache nodes 0001")
         await self._end(node)
@@ -178,15 +179,16 @@ class CacheMachine:
             version=facts.version,
             addresses=(self._endpoints[node].address,),
             port=facts.port,
-            settings=wanted.settings,
+            settings=settings,
             password=facts.password,
+            tls_names=tuple(names(facts, wanted).values()) if facts.tls else (),
             follows=primary.upstream if primary is not None and not facts.clustered else None,
             clustered=facts.clustered,
             durable=self._surroundings.durable,
         )
         server = self._servers[node] = await self._surroundings.servers.start(spec)
         started = monotonic()
-        self._see_node(node, server=Server.RUNNING, settings=wanted.settings, retry_at=None, how="", started_once=True)
+        self._see_node(node, server=Server.RUNNING, settings=settings, retry_at=None, how="", started_once=True)
         self._watches[node] = asyncio.get_running_loop().create_task(self._watch(node, server, started))
         if facts.clustered:
             follows = await self._rejoin(node, follows)
@@ -240,9 +242,9 @@ class CacheMachine:
             self._placements[node] = placement
         server, known = self._servers[node], names(self.record.facts, self.record.wanted)
         served = tuple(known[key] for key in (node, *map(str, roles)) if key in known)
-        await self._endpoints[node].announce(placement, served, server.upstream, server.admit)
+        await self._endpoints[node].announce(placement, served, server.entrance, server.admit)
         for role in roles:
-            await self._endpoints[role].announce(replace(placement, private_ip=None), (), server.upstream)
+            await self._endpoints[role].announce(replace(placement, private_ip=None), (), server.entrance)
         self._see_node(node, groups=groups)
 
     async def _watch(self, node: str, server: CacheServer, started: float) -> None:
@@ -270,7 +272,7 @@ class CacheMachine:
         )
 
     async def _configure(self, node: str) -> None:
-        wanted, applied = self.record.wanted, dict(self.record.seen.node(node).settings)
+        wanted, applied = self.record.desired, dict(self.record.seen.node(node).settings)
         changes = {
             name: value
             for name, value in sorted(wanted.settings.items())
@@ -294,7 +296,8 @@ class CacheMachine:
     async def _promote(self, node: str, shard: int, cause: str) -> None:
         before = self.record.primary(shard)
         alive = self.record.seen.node(before).server is Server.RUNNING
-        if self.record.wanted.failover is not None and self.record.seen.failover < self.record.wanted.failover.number:
+        test = self.record.wanted.failover
+        if test is not None and test.number > self.record.seen.failover and self.record.wanted.automatic_failover:
             self._say(self.record.facts.cache_id, f"Test Failover API called for node group {shard + 1:04}")
         await steps.promote(self._servers[node], self._servers[before] if alive else None, self.record.facts.clustered)
         self._see_node(node, follows="")

@@ -39,14 +39,18 @@ def modified(
     check_available(record)
     facts, wanted = record.facts, record.wanted
     # An AUTH token or TLS asked for later is refused as it is for a new cache; nodes and failover are looked at below.
-    validation.check_emulated({k: v for k, v in request.items() if k != "PrimaryClusterId"})
+    encrypted = request.get("TransitEncryptionEnabled")
+    if encrypted is not None and encrypted != facts.tls:
+        raise not_emulated("changing in-transit encryption of a cache that exists.")
+    asked = {k: v for k, v in request.items() if k != "PrimaryClusterId"}
+    validation.check_emulated({**asked, "TransitEncryptionEnabled": facts.tls})
     if request.get("UserGroupIdsToAdd"):
         validation.check_emulated({"UserGroupIds": request["UserGroupIdsToAdd"]})
     if request.get("Engine") and versions.check_engine(request["Engine"]) != facts.engine:
         raise not_emulated("changing the engine of a cache.")
     if request.get("EngineVersion"):
-        asked = versions.resolve_version(facts.engine, request["EngineVersion"])
-        if versions.FAMILIES[facts.engine][asked] != groups.get(wanted.parameter_group).family:
+        version = versions.resolve_version(facts.engine, request["EngineVersion"])
+        if versions.FAMILIES[facts.engine][version] != groups.get(wanted.parameter_group).family:
             raise not_emulated(f"upgrades to another major version: {facts.version} runs, whatever was asked for.")
     if (request.get("NumCacheNodes") or 1) != 1:
         raise invalid_value("Cannot create a Redis cluster with a NumCacheNodes parameter greater than 1.")
@@ -87,7 +91,21 @@ def modified(
         automatic_failover=automatic,
         multi_az=multi_az,
         shown=shown,
+        tokens=_tokens(wanted, request),
     )
+
+
+def _tokens(wanted: Wanted, request: Mapping[str, Any]) -> tuple[str, ...]:
+    """Source: Modifying an AUTH token: ROTATE keeps the old one beside the new, SET keeps the new one only."""
+    strategy, token = request.get("AuthTokenUpdateStrategy") or "ROTATE", request.get("AuthToken")
+    if strategy == "DELETE":
+        return ()
+    if not token:
+        return wanted.tokens
+    validation.check_token(token)
+    if strategy == "SET":
+        return (token,)
+    return tuple(dict.fromkeys((*wanted.tokens[-1:], token)))
 
 
 def rebooted(record: CacheRecord, node_id: str, nodes: list[str]) -> Wanted:

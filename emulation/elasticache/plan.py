@@ -182,9 +182,24 @@ def _next_snapshot(desired: CacheDesired, seen: CacheSeen) -> str:
 
 
 def _steps(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[CacheAction]:
-    """What separates the cache from what it should be, as far as it can be done now."""
+    """What separates the cache from what it should be, as far as it can be done now: at most one step for a node."""
     if seen.busy or _later(seen.retry_at, now):
         return
+    first = tuple(_work_on_nodes(desired, seen, now))
+    yield from first
+    nodes = [seen.node(node.node_id) for node in desired.nodes]
+    if first or _under_way(seen) or any(n.server is not Server.RUNNING or _later(n.retry_at, now) for n in nodes):
+        return
+    if desired.clustered and not seen.formed:
+        yield FormCluster("all nodes run")
+        return
+    moves = tuple(_endpoint_steps(desired, seen))
+    yield from moves
+    if not moves and (name := _next_snapshot(desired, seen)):
+        yield TakeSnapshot(name, "a snapshot was asked for")
+
+
+def _work_on_nodes(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[CacheAction]:
     wanted = {node.node_id for node in desired.nodes}
     for node_id, surplus in sorted(seen.nodes.items()):
         if node_id not in wanted and not surplus.busy and node_id not in seen.primaries.values():
@@ -199,15 +214,6 @@ def _steps(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[Ca
             if not seen.node(member.node_id).busy:
                 primary = seen.primaries.get(shard, members[0].node_id)
                 yield from _node_steps(desired, seen, member, primary, now)
-    nodes = [seen.node(node.node_id) for node in desired.nodes]
-    if _under_way(seen) or any(node.server is not Server.RUNNING or _later(node.retry_at, now) for node in nodes):
-        return
-    if desired.clustered and not seen.formed:
-        yield FormCluster("all nodes run")
-        return
-    yield from _endpoint_steps(desired, seen)
-    if name := _next_snapshot(desired, seen):
-        yield TakeSnapshot(name, "a snapshot was asked for")
 
 
 def _later(at: datetime | None, now: datetime) -> bool:

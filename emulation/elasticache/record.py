@@ -44,6 +44,7 @@ class Facts:
     password: str
     domain: str
     from_snapshot: str = ""
+    tls: bool = False
 
     @property
     def arn(self) -> str:
@@ -57,7 +58,8 @@ class Facts:
 class Wanted:
     """What can be modified. `settings` are those of the parameter group, for the node type.
 
-    `shown` are values of the API that have no effect here (maintenance window, notification topic).
+    `shown` are values of the API that have no effect here (maintenance window, notification topic). Each of `tokens`
+    opens the cache (AUTH); none means that everybody is let in.
     """
 
     nodes: tuple[NodeDesired, ...]
@@ -73,6 +75,7 @@ class Wanted:
     snapshots: tuple[str, ...] = ()
     deleted: bool = False
     shown: Mapping[str, Any] = field(default_factory=dict)
+    tokens: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ class CacheRecord:
         wanted = self.wanted
         return CacheDesired(
             nodes=wanted.nodes,
-            settings=wanted.settings,
+            settings={**wanted.settings, "requirepass": " ".join(wanted.tokens)},
             boot_settings=self.boot_settings,
             groups=wanted.groups,
             clustered=self.facts.clustered,

@@ -23,7 +23,9 @@ class ServerSpec:
     `folder` is its own; a `dump.rdb` in it is loaded. The host reaches the server at `port` of each of `addresses`, the
     first of which is the node's own. `follows` is the upstream of its primary. With `clustered` it is a node of a
     cluster (cluster mode enabled), whose clients are told of the node's own address. With `durable`, an orderly end
-    (also that of the emulator) writes the data into `dump.rdb`; without, nothing is ever written.
+    (also that of the emulator) writes the data into `dump.rdb`; without, nothing is ever written. With `tls_names`
+    clients have to speak TLS, and the certificate is for these names and the node's addresses. Among the settings,
+    `requirepass` holds AUTH tokens, separated by blanks; each of them opens the cache.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ServerSpec:
     settings: Mapping[str, str]
     password: str
     follows: tuple[str, int] | None = None
+    tls_names: tuple[str, ...] = ()
     clustered: bool = False
     durable: bool = False
 
@@ -43,7 +46,12 @@ class CacheServer(Protocol):
 
     @property
     def upstream(self) -> tuple[str, int]:
-        """Where the emulator and other nodes reach it, whatever `admit` says."""
+        """Where the emulator and other nodes reach it, without TLS, whatever `admit` says."""
+        ...
+
+    @property
+    def entrance(self) -> tuple[str, int]:
+        """Where clients in tasks are led to, whatever `admit` says."""
         ...
 
     async def execute(self, *commands: tuple[str, ...]) -> list[Any]:
@@ -74,6 +82,11 @@ class CacheServers(Protocol):
         """The version that a server has when `asked` ("8.0") is wanted. Raises SunaboxError where there is none."""
         ...
 
+    @property
+    def tls(self) -> bool:
+        """Whether in-transit encryption can be had."""
+        ...
+
     async def start(self, spec: ServerSpec) -> CacheServer:
         """Returns when it accepts connections. Raises PortInUse, ServerDidNotStart."""
         ...
@@ -87,6 +100,10 @@ class NoServers:
 
     def version(self, engine: str, asked: str) -> str:
         raise SunaboxError(self._why)
+
+    @property
+    def tls(self) -> bool:
+        return False
 
     async def start(self, spec: ServerSpec) -> CacheServer:
         raise ServerDidNotStart(self._why)

@@ -22,7 +22,11 @@ async def configure(server: CacheServer, settings: Mapping[str, str]) -> list[st
     refused = []
     for name, value in settings.items():
         try:
-            await server.execute(("CONFIG", "SET", name, value))
+            if name == "requirepass":
+                tokens = [f">{token}" for token in value.split()] or ["nopass"]
+                await server.execute(("ACL", "SETUSER", "default", "resetpass", *tokens))
+            else:
+                await server.execute(("CONFIG", "SET", name, value))
         except ServerRefused as problem:
             refused.append(f"{name}={value}: {problem}")
     return refused

@@ -36,8 +36,8 @@ _NOT_EMULATED = {
     "DataTieringEnabled": "data tiering.",
 }
 
-TLS = (
-    "in-transit encryption: the embedded Valkey is built without TLS. Leave TransitEncryptionEnabled out; without it "
+NO_TLS = (
+    "in-transit encryption, which this runtime's servers do not have. Leave TransitEncryptionEnabled out; without it "
     "ElastiCache has neither AUTH tokens nor user groups, so security groups alone decide who gets in."
 )
 
@@ -89,8 +89,10 @@ def check_emulated(request: Mapping[str, Any]) -> None:
         raise invalid_combination(
             "User group based access control requires encryption-in-transit to be enabled on the replication group."
         )
-    if request.get("TransitEncryptionEnabled"):
-        raise not_emulated(TLS)
+    if request.get("UserGroupIds"):
+        raise not_emulated("user groups (RBAC). AUTH tokens can be had.")
+    if request.get("TransitEncryptionMode") == "preferred":
+        raise not_emulated("TransitEncryptionMode preferred. With TransitEncryptionEnabled, TLS is required.")
     if request.get("CacheSecurityGroupNames"):
         raise invalid_value("Use of cache security groups is not permitted in this API version for your account.")
     for name, what in _NOT_EMULATED.items():
@@ -100,6 +102,16 @@ def check_emulated(request: Mapping[str, Any]) -> None:
         raise not_emulated("IPv6.")
     if request.get("Durability") not in (None, "default", "disabled", "none"):
         raise not_emulated("Durability.")
+
+
+def check_token(token: str) -> str:
+    """Source: Authenticating with the Valkey and Redis OSS AUTH command, constraints."""
+    if not re.fullmatch(r"[!-~]{16,128}", token) or re.search(r'[@"/]', token):
+        raise invalid_value(
+            "Invalid AuthToken provided. It has 16 to 128 printable ASCII characters, "
+            'without blanks and the characters @, " and /.'
+        )
+    return token
 
 
 def check_port(port: int | None, *, clustered: bool) -> int:

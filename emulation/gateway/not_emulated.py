@@ -40,8 +40,8 @@ NOT_EMULATED: Mapping[str, Mapping[str, str]] = {
         "DescribeOrderableDBInstanceOptions": "it would list what has no servers",
     },
     "elasticache": {
-        "CreateUser": "users need in-transit encryption, which the embedded Valkey is built without",
-        "CreateUserGroup": "users need in-transit encryption, which the embedded Valkey is built without",
+        "CreateUser": "users and their groups are not emulated yet; AUTH tokens are",
+        "CreateUserGroup": "users and their groups are not emulated yet; AUTH tokens are",
         "CreateServerlessCache": "serverless caches are not emulated; CreateReplicationGroup makes real ones",
         "CreateGlobalReplicationGroup": "global datastores are not emulated",
         "CopySnapshot": "snapshots are not copied yet",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 from botocore.exceptions import ClientError
@@ -303,6 +304,42 @@ def test_commands_that_elasticache_keeps_to_itself_are_refused(caches: ElastiCac
                 server.execute_command(command)
 
 
+def test_auth_tokens_open_a_cache_that_speaks_tls_and_can_be_rotated(
+    caches: ElastiCache, process_cloud: CloudThread, tmp_path: Path
+) -> None:
+    """The certificate verifies; without TLS or without a token nobody gets in; ROTATE keeps the old token, SET not."""
+    first, second = "the-first-token-of-all", "the-second-token-of-all"
+    root = tmp_path / "root.pem"
+    root.write_bytes(httpx.get(f"{process_cloud.endpoint_url}/_sunabox/rds-ca.pem").content)
+    group = caches.group(NumCacheClusters=2, TransitEncryptionEnabled=True, AuthToken=first)
+    assert (group["AuthTokenEnabled"], group["TransitEncryptionEnabled"]) == (True, True)
+    (shard,) = caches.group_available()["NodeGroups"]
+
+    def login(token: str | None, endpoint: str = "PrimaryEndpoint", ssl: bool = True) -> "redis.Redis[str]":
+        options: dict[str, Any] = {"ssl": True, "ssl_ca_certs": str(root)} if ssl else {}
+        return redis.Redis(
+            shard[endpoint]["Address"], password=token, decode_responses=True, retry=None, socket_timeout=5, **options
+        )
+
+    with login(first) as primary, login(first, "ReaderEndpoint") as reader:
+        assert primary.set("key", "v" * 300_000)
+        eventually(lambda: reader.get("key") == "v" * 300_000)
+    with pytest.raises(redis.AuthenticationError), login(None) as stranger:
+        stranger.get("key")
+    with pytest.raises(redis.ConnectionError), login(first, ssl=False) as stranger:
+        stranger.get("key")
+    for strategy, opens in (("ROTATE", (first, second)), ("SET", (second,))):
+        caches.client.modify_replication_group(
+            ReplicationGroupId="group", AuthToken=second, AuthTokenUpdateStrategy=strategy, ApplyImmediately=True
+        )
+        caches.group_available()
+        for token in opens:
+            with login(token) as client:
+                assert client.ping()
+    with pytest.raises(redis.AuthenticationError), login(first) as stranger:
+        stranger.ping()
+
+
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"CacheClusterId": "-x"}, "InvalidParameterValue", "is not a valid identifier"),
     ({"Engine": "memcached"}, "NotImplemented", "memcached"),
@@ -318,7 +355,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"SnapshotName": "nobodys"}, "SnapshotNotFoundFault", "nobodys"),
     ({"SecurityGroupIds": ["sg-0123456789abcdef0"]}, "InvalidParameterValue", "sg-0123456789abcdef0"),
     ({"AuthToken": "a-long-enough-token"}, "InvalidParameterCombination", "must be enabled to use auth token"),
-    ({"TransitEncryptionEnabled": True}, "NotImplemented", "without TLS"),
+    ({"TransitEncryptionEnabled": True, "AuthToken": "too short"}, "InvalidParameterValue", "Invalid AuthToken"),
     ({"Port": 80}, "InvalidParameterValue", "80"),
 ]
 

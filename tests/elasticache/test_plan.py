@@ -22,6 +22,7 @@ from emulation.elasticache.observation import (
 from emulation.elasticache.plan import plan_cache
 from emulation.elasticache.states import CACHE
 
+OF_A_NODE = (actions.StartNode, actions.RebootNode, actions.Configure, actions.Follow, actions.Serve, actions.DropNode)
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 ALONE = CacheDesired(nodes=(NodeDesired("one"),), groups=("sg",))
 PAIR = CacheDesired(nodes=(NodeDesired("g-001"), NodeDesired("g-002")), groups=("sg",), endpoints=True)
@@ -180,6 +181,8 @@ def test_whatever_happens_a_cache_comes_to_rest_with_one_primary_for_each_shard(
                 break
             desired, seen = happened(waiting.pop(0), desired, seen, choices)
             continue
+        concerned = [action.node for action in plan.actions if isinstance(action, OF_A_NODE)]
+        assert len(concerned) == len(set(concerned)), "two steps at once would get into each other's way"
         for action in plan.actions:
             seen = done(desired, seen, action)
             if waiting and choices.random() < 0.1 and seen.status is not CacheStatus.CREATING:

@@ -286,7 +286,11 @@ class Cloud:
         self, api: ApiThread, network: Network, groups: SecurityGroupTable, bus: Bus, folder: Path
     ) -> ElastiCacheEngine:
         caches = CacheNetwork(api, network, groups)
-        servers: CacheServers = EmbeddedCaches(network.allocate_public_address, network.release_public_address)
+        servers: CacheServers = EmbeddedCaches(
+            network.allocate_public_address,
+            network.release_public_address,
+            Authority(folder / "certificates"),  # the same root as that of RDS
+        )
         if self.options.runtime == "memory":
             servers = NoServers("the memory runtime has no cache servers. Run Sunabox with --runtime process.")
         return ElastiCacheEngine(

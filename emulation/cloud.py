@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -40,6 +40,7 @@ from emulation.network.network import Network
 from emulation.rds.certificates import Authority
 from emulation.rds.embedded import EmbeddedServers
 from emulation.rds.engine import RdsEngine
+from emulation.rds.servers import DatabaseServers
 from emulation.rds.store import Store as DatabaseStore
 from emulation.rds.surroundings import Surroundings as RdsSurroundings
 from emulation.runtime.base import Runtime
@@ -265,14 +266,11 @@ class Cloud:
         self, api: ApiThread, network: Network, groups: SecurityGroupTable, bus: Bus, folder: Path
     ) -> RdsEngine:
         databases = Databases(api, network, groups)
-        real = self.options.runtime != "memory"
         return RdsEngine(
             api,
             self.clock,
             RdsSurroundings(
-                servers=EmbeddedServers(network.allocate_public_address, network.release_public_address)
-                if real
-                else None,
+                servers=self._database_servers(network),
                 interfaces=databases,
                 networks=databases,
                 secrets=MasterSecrets(),
@@ -286,18 +284,12 @@ class Cloud:
         self, api: ApiThread, network: Network, groups: SecurityGroupTable, bus: Bus, folder: Path
     ) -> ElastiCacheEngine:
         caches = CacheNetwork(api, network, groups)
-        servers: CacheServers = EmbeddedCaches(
-            network.allocate_public_address,
-            network.release_public_address,
-            Authority(folder / "certificates"),  # the same root as that of RDS
-        )
-        if self.options.runtime == "memory":
-            servers = NoServers("the memory runtime has no cache servers. Run Sunabox with --runtime process.")
+        authority = Authority(folder / "certificates")  # the same root as that of RDS
         return ElastiCacheEngine(
             api,
             self.clock,
             ElastiCacheSurroundings(
-                servers=servers,
+                servers=self._cache_servers(network, authority),
                 interfaces=caches,
                 networks=caches,
                 bus=bus,
@@ -305,6 +297,37 @@ class Cloud:
                 durable=self.options.data_dir is not None,
             ),
         )
+
+    def _database_servers(self, network: Network) -> DatabaseServers | None:
+        addresses = network.allocate_public_address, network.release_public_address
+        match self.runtime.name:
+            case "memory":
+                return None
+            case "docker":
+                from emulation.rds.testcontainer import ContainerServers
+
+                return ContainerServers(*addresses, labels=self._labels(), library=Library(self.options.library))
+            case _:
+                return EmbeddedServers(*addresses)
+
+    def _cache_servers(self, network: Network, authority: Authority) -> CacheServers:
+        addresses = network.allocate_public_address, network.release_public_address
+        match self.runtime.name:
+            case "memory":
+                return NoServers("the memory runtime has no cache servers. Run Sunabox with --runtime process.")
+            case "docker":
+                from emulation.elasticache.testcontainer import ContainerServers
+
+                library = Library(self.options.library)
+                return ContainerServers(*addresses, authority, labels=self._labels(), library=library)
+            case _:
+                return EmbeddedCaches(*addresses, authority)
+
+    def _labels(self) -> Mapping[str, str]:
+        from emulation.runtime.docker import DockerRuntime
+
+        assert isinstance(self.runtime, DockerRuntime), "it is asked for on docker only"
+        return self.runtime.labels
 
     async def _restore_caches(self, api: ApiThread) -> None:
         """The same for caches."""

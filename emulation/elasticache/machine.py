@@ -176,6 +176,7 @@ class CacheMachine:
         spec = ServerSpec(
             name=node,
             folder=folder,
+            engine=facts.engine,
             version=facts.version,
             addresses=(self._endpoints[node].address,),
             port=facts.port,

@@ -25,7 +25,7 @@ class ServerSpec:
     cluster (cluster mode enabled), whose clients are told of the node's own address. With `durable`, an orderly end
     (also that of the emulator) writes the data into `dump.rdb`; without, nothing is ever written. With `tls_names`
     clients have to speak TLS, and the certificate is for these names and the node's addresses. Among the settings,
-    `requirepass` holds AUTH tokens, separated by blanks; each of them opens the cache.
+    `requirepass` holds AUTH tokens, separated by blanks; each of them opens the cache. `engine` is AWS's name of it.
     """
 
     name: str
@@ -39,6 +39,7 @@ class ServerSpec:
     tls_names: tuple[str, ...] = ()
     clustered: bool = False
     durable: bool = False
+    engine: str = "valkey"
 
 
 class CacheServer(Protocol):

@@ -4,6 +4,7 @@ All stand on the layer of the running interpreter, which also has the small Linu
 machine gives the same digests.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ LABEL = "sunabox.base"
 """An image's label that says which of the images here it is."""
 VERSION_LABEL = "sunabox.version"
 """The label with the version of the server in it."""
+RECIPE_LABEL = "sunabox.recipe"
+"""The label that tells images of one version of our own programs from those of another."""
 _ENTRY_POINTS = Path(__file__).parent / "entrypoints"
 
 
@@ -45,7 +48,7 @@ def build_base(name: str, library: Library, names: Sequence[str] = ()) -> Resolv
     environment = {"PATH": PATH, "LANG": "C.UTF-8", **recipe.environment}
     run = {
         "Env": [f"{key}={value}" for key, value in environment.items()],
-        "Labels": {LABEL: recipe.name, VERSION_LABEL: recipe.version},
+        "Labels": {LABEL: recipe.name, VERSION_LABEL: recipe.version, RECIPE_LABEL: recipe_digest()},
         **recipe.run,
     }
     digest = write_image(library, run, layers, f"sunabox image base {name}")
@@ -55,6 +58,12 @@ def build_base(name: str, library: Library, names: Sequence[str] = ()) -> Resolv
 
 def default_name(name: str, version: str) -> str:
     return f"sunabox/{name}:{version}"
+
+
+def recipe_digest() -> str:
+    """Changes when one of our own programs in the images does."""
+    files = sorted(_ENTRY_POINTS.iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files if file.is_file())).hexdigest()[:16]
 
 
 def entry_point(tree: LayerTree, path: str, file: str) -> None:

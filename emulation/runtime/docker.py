@@ -54,6 +54,11 @@ class DockerRuntime:
         self._numbers = count(1)
         self._closed = False
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What everything in the daemon carries, by which the next start finds it if this emulator is killed."""
+        return self._owner.labels
+
     async def start(self) -> None:
         """Raises RuntimeUnavailable: no daemon, one that is elsewhere, no root, or no way into its containers."""
         if obstacle := address.obstacle(self._url):

@@ -6,7 +6,8 @@ available at once and serve nothing, are never made. All of this runs on the API
 
 import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from moto.core.responses import ActionResult, EmptyResult, PaginatedResult
@@ -17,15 +18,13 @@ from moto.rds.responses import RDSResponse
 from emulation.clock import Clock
 from emulation.core.api_thread import ApiThread
 from emulation.errors import SunaboxError
-from emulation.rds import parameter_groups, validation
+from emulation.rds import events, parameter_groups, validation
 from emulation.rds.engine import RdsEngine
 from emulation.rds.failures import RdsError, invalid_combination, invalid_value
 from emulation.rds.instances import Home, Instances
 from emulation.rds.parameters import Chosen
 from emulation.rds.record import InstanceRecord, SubnetGroup
 from emulation.rds.snapshots import Snapshots
-
-_EVENTS_ARE_SHOWN = timedelta(hours=1)
 
 
 class RdsBackend(models.RDSBackend):
@@ -57,10 +56,14 @@ class RdsBackend(models.RDSBackend):
             self.db_parameter_groups[name] = made
         for snapshot in store.snapshots(self.account_id, self.region_name):
             self.snapshots.records[snapshot.identifier] = snapshot
-        if self.engine.surroundings.servers is None:
+        servers = self.engine.surroundings.servers
+        if servers is None:
             return
         for record in store.instances(self.account_id, self.region_name):
             group = record.facts.subnet_group
+            with suppress(SunaboxError):  # the servers may be others now; where there are none, the start says so
+                version = servers.version(record.facts.engine, record.facts.asked_version)
+                record.facts = replace(record.facts, version=version)
             self.instances.records[record.facts.identifier] = record
             if group.name not in self.subnet_groups and group.name != "default":
                 self._restore_subnet_group(group)
@@ -213,26 +216,11 @@ class RdsResponse(RDSResponse):
     # ---- events and versions ----
 
     def describe_events(self) -> ActionResult:
-        request, backend = self._request, self.backend
-        if request.get("SourceIdentifier") and not request.get("SourceType"):
-            raise invalid_combination("Cannot specify source identifier without source type")
-        now = backend.clock.now()
-        minutes = request.get("Duration")
-        begin = _aware(request.get("StartTime")) or now - (
-            timedelta(minutes=int(minutes)) if minutes else _EVENTS_ARE_SHOWN
-        )
-        end = _aware(request.get("EndTime")) or now
+        backend = self.backend
         prefix = f"arn:{backend.partition}:rds:{backend.region_name}:{backend.account_id}:"
-        shown = [
-            event.describe()
-            for event in list(backend.engine.events)
-            if event.arn.startswith(prefix)
-            and begin <= event.at <= end
-            and request.get("SourceType") in (None, event.source_type)
-            and request.get("SourceIdentifier") in (None, event.source)
-            and (not request.get("EventCategories") or event.message.category in request["EventCategories"])
-        ]
-        return PaginatedResult({"Events": shown})
+        own = [event for event in list(backend.engine.events) if event.arn.startswith(prefix)]
+        chosen = events.selected(own, self._request, backend.clock.now())
+        return PaginatedResult({"Events": [event.describe() for event in chosen]})
 
     def describe_db_engine_versions(self) -> ActionResult:
         """Emulation: the versions that there are servers for, not all that AWS has."""
@@ -386,12 +374,6 @@ def _filtered(record: InstanceRecord, name: str) -> set[str]:
     if name not in known:
         raise invalid_value(f"Unrecognized filter name: {name}")
     return known[name]
-
-
-def _aware(when: Any) -> datetime | None:
-    if not isinstance(when, datetime):
-        return None
-    return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def rotate(account: str, region: str, secret_arn: str) -> None:

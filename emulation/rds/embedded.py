@@ -116,12 +116,14 @@ class EmbeddedServers:
             also=[] if hidden else [str(inner)],
         )
         front: TlsFront | None = None
+        starting = asyncio.ensure_future(asyncio.to_thread(_start, server, spec))
         try:
-            await asyncio.to_thread(_start, server, spec)
+            await asyncio.shield(starting)
             if hidden is not None and spec.certificate is not None:
                 front = TlsFront((str(hidden), spec.port), spec.certificate)
                 await front.start((str(spec.address), spec.port), (str(inner), spec.port))
         except BaseException as problem:
+            await asyncio.wait([starting])  # a thread cannot be cancelled, and what it starts has to be stopped
             if front is not None:
                 await front.stop()
             await asyncio.to_thread(server.stop)

@@ -1,8 +1,13 @@
 """What RDS says of an instance, in its words. Source: Amazon RDS event categories and event messages."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from emulation.rds.failures import invalid_combination
+
+_SHOWN_FOR = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +98,27 @@ class Event:
             "Message": self.message.text,
             "EventID": self.message.number,
         }
+
+
+def selected(events: Iterable[Event], request: Mapping[str, Any], now: datetime) -> list[Event]:
+    """Those that a DescribeEvents request asks for; without a time, those of the last hour. Raises RdsError."""
+    if request.get("SourceIdentifier") and not request.get("SourceType"):
+        raise invalid_combination("Cannot specify source identifier without source type")
+    duration = timedelta(minutes=int(request["Duration"])) if request.get("Duration") else _SHOWN_FOR
+    end = _aware(request.get("EndTime")) or now
+    begin = _aware(request.get("StartTime")) or end - duration
+    categories = request.get("EventCategories")
+    return [
+        event
+        for event in events
+        if begin <= event.at <= end
+        and request.get("SourceType") in (None, event.source_type)
+        and request.get("SourceIdentifier") in (None, event.source)
+        and (not categories or event.message.category in categories)
+    ]
+
+
+def _aware(when: Any) -> datetime | None:
+    if not isinstance(when, datetime):
+        return None
+    return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -13,6 +13,7 @@ from emulation.errors import SunaboxError
 from emulation.rds import validation
 from emulation.rds.engine import RdsEngine
 from emulation.rds.failures import RdsError, invalid_combination, invalid_state, invalid_value, not_emulated
+from emulation.rds.modification import SHOWN_DEFAULTS, changed_facts, in_window, shown
 from emulation.rds.observation import Deletion, Desired, InstanceStatus, Observed, Settings
 from emulation.rds.parameters import Chosen, Parameter, for_server
 from emulation.rds.record import Facts, InstanceRecord, SnapshotRecord, SubnetGroup
@@ -23,17 +24,6 @@ log = logging.getLogger(__name__)
 _S = InstanceStatus
 _LETTERS = string.ascii_letters + string.digits + "!#$%&*()-_=+[]{}<>:?"
 _PORT = 5432
-_SHOWN = (
-    "MultiAZ", "AutoMinorVersionUpgrade", "StorageEncrypted", "KmsKeyId", "CopyTagsToSnapshot", "Iops",
-    "MaxAllocatedStorage", "CACertificateIdentifier", "DBSystemId",
-)  # fmt: skip
-_SHOWN_DEFAULTS = {
-    "MultiAZ": False,
-    "AutoMinorVersionUpgrade": True,
-    "StorageEncrypted": False,
-    "CopyTagsToSnapshot": False,
-    "CACertificateIdentifier": "rds-ca-rsa2048-g1",
-}
 _DELETABLE = (_S.AVAILABLE, _S.STOPPED, _S.CREATING, _S.BACKING_UP, _S.FAILED, _S.INCOMPATIBLE_PARAMETERS)
 
 
@@ -181,7 +171,7 @@ class Instances:
             deletion_protection=bool(request.get("DeletionProtection")),
             publicly_accessible=bool(request.get("PubliclyAccessible", False)),
             from_snapshot=snapshot.identifier if snapshot else "",
-            shown=_SHOWN_DEFAULTS | {name: request[name] for name in _SHOWN if request.get(name) is not None},
+            shown=shown(request, SHOWN_DEFAULTS),
         )
         name = request.get("DBParameterGroupName") or f"default.{facts.family}"
         dynamic, static = for_server(
@@ -266,7 +256,7 @@ class Instances:
         if password:
             now = replace(now, master_password=password)
             later = replace(later, master_password=password)
-        facts = self._changed_facts(record.facts, request)
+        facts = changed_facts(record.facts, request)
         if request.get("ApplyImmediately"):
             now, waiting, window = later, None, None
         else:
@@ -289,45 +279,11 @@ class Instances:
                 self._groups.parameters(name, record.facts.family), self.known_parameters(), old.instance_class
             )
             now = replace(now, parameter_group=name.lower(), parameters=dynamic, static_parameters=static)
-        before = record.desired.later or old
-        later = replace(
-            now,
-            instance_class=before.instance_class,
-            allocated_storage=before.allocated_storage,
-            storage_type=before.storage_type,
-            backup_retention_days=before.backup_retention_days,
-        )
-        if request.get("DBInstanceClass"):
-            later = replace(later, instance_class=validation.instance_class(request["DBInstanceClass"]))
-        if request.get("StorageType") or request.get("AllocatedStorage"):
-            kind = request.get("StorageType") or before.storage_type
-            size = int(request.get("AllocatedStorage") or before.allocated_storage)
-            validation.storage(record.facts.engine, kind, size)
-            if size < old.allocated_storage:
-                raise invalid_combination(
-                    f"Invalid storage size for engine name {record.facts.engine} and storage type {kind}: {size} "
-                    f"is less than the allocated {old.allocated_storage}. Storage cannot be reduced."
-                )
-            later = replace(later, storage_type=kind, allocated_storage=size)
-        if request.get("BackupRetentionPeriod") is not None:
-            days = validation.backup_retention(int(request["BackupRetentionPeriod"]))
-            later = replace(later, backup_retention_days=days)
-            if days and old.backup_retention_days:
-                now = replace(now, backup_retention_days=days)
+        later = in_window(now, record.desired.later or old, old, request, record.facts.engine)
+        days = later.backup_retention_days
+        if days and old.backup_retention_days:
+            now = replace(now, backup_retention_days=days)
         return now, later
-
-    def _changed_facts(self, facts: Facts, request: Mapping[str, Any]) -> Facts:
-        given: dict[str, Any] = {}
-        if request.get("DeletionProtection") is not None:
-            given["deletion_protection"] = bool(request["DeletionProtection"])
-        if request.get("PubliclyAccessible") is not None:
-            given["publicly_accessible"] = bool(request["PubliclyAccessible"])
-        if request.get("PreferredBackupWindow"):
-            given["backup_window"] = validation.backup_window(request["PreferredBackupWindow"])
-        if request.get("PreferredMaintenanceWindow"):
-            given["maintenance_window"] = validation.maintenance_window(request["PreferredMaintenanceWindow"])
-        shown = {name: request[name] for name in _SHOWN if request.get(name) is not None}
-        return replace(facts, shown={**facts.shown, **shown}, **given)
 
     def _password(self, record: InstanceRecord, request: Mapping[str, Any]) -> str:
         """The new master password, '' where it stays; the secret follows it."""

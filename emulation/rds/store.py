@@ -9,6 +9,7 @@ it, so nobody but its owner may read it.
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -16,10 +17,14 @@ from dataclasses import asdict
 from datetime import datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from emulation.rds.observation import Deletion, Desired, InstanceStatus, Observed, Settings
 from emulation.rds.record import Facts, InstanceRecord, Place, Secret, SnapshotRecord, SubnetGroup
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _RECORD = "record.json"
 
@@ -58,13 +63,7 @@ class Store:
         shutil.rmtree(self._instance(record.facts), ignore_errors=True)
 
     def instances(self, account: str, region: str) -> Iterator[InstanceRecord]:
-        for read in self._read(account, region, "instances"):
-            record = InstanceRecord(
-                _facts(read["facts"]), _desired(read["desired"]), _observed(read["seen"]), read["tags"]
-            )
-            record.place = _made(read["place"], _place)
-            record.secret = _made(read["secret"], lambda values: Secret(**values))
-            yield record
+        return self._read(account, region, "instances", _instance)
 
     # Snapshots
 
@@ -84,18 +83,7 @@ class Store:
         shutil.rmtree(self._snapshot(snapshot), ignore_errors=True)
 
     def snapshots(self, account: str, region: str) -> Iterator[SnapshotRecord]:
-        for read in self._read(account, region, "snapshots"):
-            snapshot = SnapshotRecord(
-                read["identifier"],
-                read["folder_name"],
-                read["kind"],
-                _facts(read["of"]),
-                _settings(read["settings"]),
-                datetime.fromisoformat(read["at"]),
-                read["tags"],
-            )
-            snapshot.status = "available"  # the record is written once the data is there
-            yield snapshot
+        return self._read(account, region, "snapshots", _snapshot)
 
     # Parameter groups
 
@@ -125,9 +113,29 @@ class Store:
             json.dump(value, file, default=str, indent=1)
         beside.replace(path)
 
-    def _read(self, account: str, region: str, kind: str) -> Iterator[dict[str, Any]]:
+    def _read(self, account: str, region: str, kind: str, make: Callable[[Any], T]) -> Iterator[T]:
         for path in sorted((self.folder / account / region / kind).glob(f"*/{_RECORD}")):
-            yield json.loads(path.read_text())
+            try:
+                made = make(json.loads(path.read_text()))
+            except (OSError, ValueError, KeyError, TypeError) as problem:
+                log.error("%s cannot be read and is left as it is: %r", path, problem)
+            else:
+                yield made
+
+
+def _instance(read: dict[str, Any]) -> InstanceRecord:
+    record = InstanceRecord(_facts(read["facts"]), _desired(read["desired"]), _observed(read["seen"]), read["tags"])
+    record.place = _made(read["place"], _place)
+    record.secret = _made(read["secret"], lambda values: Secret(**values))
+    return record
+
+
+def _snapshot(read: dict[str, Any]) -> SnapshotRecord:
+    of, settings = _facts(read["of"]), _settings(read["settings"])
+    at = datetime.fromisoformat(read["at"])
+    snapshot = SnapshotRecord(read["identifier"], read["folder_name"], read["kind"], of, settings, at, read["tags"])
+    snapshot.status = "available"  # the record is written once the data is there
+    return snapshot
 
 
 def _made(value: Any, make: Callable[[Any], Any]) -> Any:

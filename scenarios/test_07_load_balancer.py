@@ -32,9 +32,9 @@ class Web:
         self.group = fargate.security_group("web")
         self._definitions: dict[str, str] = {}
 
-    def let_in(self) -> None:
+    def let_in(self, port: int = PORT) -> None:
         pair = [{"GroupId": self.balancer.group}]
-        permission = {"IpProtocol": "tcp", "FromPort": PORT, "ToPort": PORT, "UserIdGroupPairs": pair}
+        permission = {"IpProtocol": "tcp", "FromPort": port, "ToPort": port, "UserIdGroupPairs": pair}
         self.fargate.ec2.authorize_security_group_ingress(GroupId=self.group, IpPermissions=[permission])
 
     def run(self, program: str = WHO) -> tuple[str, str]:
@@ -203,7 +203,7 @@ def test_a_killed_container_must_be_left_out_after_its_checks_have_failed(
     web.balancer.register(group, one, other)
     web.balancer.listen(group)
     eventually(lambda: set(web.balancer.states(group).values()) == {"healthy"}, within=20)
-    load = Load(web.balancer.url, 100)
+    load = Load(web.balancer.url, 40)
 
     web.fargate.ecs.stop_task(cluster=web.fargate.cluster, task=arn)
     web.fargate.stopped(arn)
@@ -237,6 +237,7 @@ def test_what_the_load_balancer_answers_itself_must_look_like_it(web: Web, event
     web.balancer.register(group, web.run(SILENT)[1])
     eventually(lambda: web.balancer.get().status == 504, within=40)
 
+    web.let_in(9999)
     (silent,) = web.balancer.states(group)
     web.balancer.deregister(group, silent)
     web.balancer.elb.register_targets(TargetGroupArn=group, Targets=[{"Id": silent, "Port": 9999}])

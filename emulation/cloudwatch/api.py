@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from moto.cloudwatch.models import MetricAggregatedDatum, cloudwatch_backends
 
@@ -34,7 +34,7 @@ def report(account: str, region: str, namespace: str, data: Sequence[StatisticSe
                 sample_count=one.count,
                 sum_stat=one.total,
                 dimensions=[{"Name": name, "Value": value} for name, value in one.dimensions],
-                timestamp=one.at,
+                timestamp=one.at.astimezone(UTC).replace(tzinfo=None),  # moto compares naive ones
                 unit=one.unit,
             )
         )

@@ -13,6 +13,8 @@ MEASUREMENTS = {
     "calls": "calls through boto3, beside moto_server",
     "process_tasks": "tasks as processes",
     "memory_tasks": "tasks in memory, few and many",
+    "service_planning": "a look at 200 services",
+    "docker_runtask": "tasks on docker, beside docker run",
 }
 
 

@@ -6,6 +6,7 @@ The SDK blocks, so its calls run in a few threads; the streams of containers, wh
 import asyncio
 import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -69,8 +70,14 @@ class Daemon:
         return await self._run(lambda: operation(client))
 
     async def _run(self, work: Callable[[], T]) -> T:
+        def guarded() -> T:
+            # Where nobody listens, the SDK would leave its socket to the garbage collector.
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(self.path)
+            return work()
+
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, guarded)
         except APIError as error:
             raise DaemonError(str(error.explanation or error), error.response.status_code) from None
         except (DockerException, requests.RequestException, OSError) as error:

@@ -26,20 +26,27 @@ def hierarchy(info: Mapping[str, Any]) -> Hierarchy | None:
     if str(info.get("CgroupVersion", "1")) == "2":
         folders: tuple[Path, ...] = (_MOUNTED,)
         return Hierarchy(2, folders) if os.access(_MOUNTED / "cgroup.subtree_control", os.W_OK) else None
-    folders = (_MOUNTED / "memory", _MOUNTED / "cpu")
+    # The daemon makes the group in each controller that there is: all are named here, so that they are removed again.
+    first = [_MOUNTED / name for name in ("memory", "cpu")]
+    folders = tuple(first + sorted(path for path in _MOUNTED.iterdir() if _is_controller(path) and path not in first))
     return Hierarchy(1, folders) if all(os.access(folder, os.W_OK) for folder in folders) else None
 
 
-def make_group(where: Hierarchy | None, name: str, memory_bytes: int | None, cpus: float | None) -> Group | None:
-    """A task's group, where it has limits; its containers are given `/name` as their parent."""
-    if where is None or (not memory_bytes and not cpus):
+def _is_controller(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and (path / "cgroup.procs").exists()
+
+
+def make_group(where: Hierarchy | None, name: str, memory_bytes: int) -> Group | None:
+    """A task's group, with its memory limit (0 for none); its containers are given `/name` as their parent.
+
+    The processor's limit follows when a container runs: what the daemon does to start one would be slowed by it.
+    """
+    if where is None:
         return None
     try:
         group = where.group(name)
         if memory_bytes:
             group.limit_memory(memory_bytes)
-        if cpus:
-            group.limit_cpus(cpus)
     except OSError as error:
         log.warning("The limits of a task as a whole cannot be set (%s): they hold for each container by itself", error)
         return None

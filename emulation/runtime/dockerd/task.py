@@ -114,8 +114,8 @@ class DockerTask:
         spec, machine = self._spec, self._machine
         self._folder.mkdir(mode=0o711)
         name = f"{machine.owner.group_prefix}{self._name.partition('-')[0]}"
-        cpus = spec.cpus if spec.cpus and spec.cpus < machine.processors else None
-        self._group = make_group(machine.hierarchy, name, (spec.memory_mib or 0) * _MIB, cpus)
+        if spec.memory_mib or spec.cpus:
+            self._group = make_group(machine.hierarchy, name, (spec.memory_mib or 0) * _MIB)
         if spec.interface is None:
             return
         interface = spec.interface
@@ -220,7 +220,7 @@ class DockerTask:
             network=f"container:{self._pause}" if self._pause else "host",
             group=f"/{self._group.folders[0].name}" if self._group is not None else "",
             memory_mib=task.memory_mib,
-            cpus=task.cpus,
+            cpus=None if self._group is not None else task.cpus,
             processors=self._machine.processors,
             open_files=self._machine.open_files,
             mounts=[*self._files(spec, number), *[await self._mount(mount) for mount in spec.mounts]],
@@ -242,6 +242,8 @@ class DockerTask:
         except BaseException:
             await connection.close()
             raise
+        if self._group is not None and task.cpus:
+            self._group.limit_cpus(task.cpus)
         runtime_id = f"{task.task_id}-{zlib.crc32(f'{self._name}/{spec.name}/{number}'.encode()):010d}"
         process = Process(int(state["Pid"]), identity)
         container = DockerContainer(

@@ -64,6 +64,9 @@ class RdsBackend(models.RDSBackend):
             with suppress(SunaboxError):  # the servers may be others now; where there are none, the start says so
                 version = servers.version(record.facts.engine, record.facts.asked_version)
                 record.facts = replace(record.facts, version=version)
+            if record.secret is not None:  # Secrets Manager has forgotten it
+                password, secrets = record.desired.settings.master_password, self.engine.surroundings.secrets
+                record.secret = secrets.create(record.facts, password, "")
             self.instances.records[record.facts.identifier] = record
             if group.name not in self.subnet_groups and group.name != "default":
                 self._restore_subnet_group(group)

@@ -276,6 +276,12 @@ def test_data_and_endpoint_outlive_a_restart_of_the_emulator(tmp_path: Path) -> 
         rds = account.client("rds")
         rds.create_db_parameter_group(DBParameterGroupName="m", DBParameterGroupFamily="postgres16", Description="m")
         instance = create(account, DBParameterGroupName="m", EngineVersion="16.4", Tags=[{"Key": "a", "Value": "b"}])
+        managed = {**REQUEST, "DBInstanceIdentifier": "managed", "ManageMasterUserPassword": True}
+        del managed["MasterUserPassword"]
+        rds.create_db_instance(**managed)
+        wait(rds, "managed")
+        rds.stop_db_instance(DBInstanceIdentifier="managed")
+        wait(rds, "managed", "stopped")
         with psycopg.connect(
             host=instance["Endpoint"]["Address"], user="master", password=PASSWORD, dbname="postgres"
         ) as connection:
@@ -292,9 +298,12 @@ def test_data_and_endpoint_outlive_a_restart_of_the_emulator(tmp_path: Path) -> 
         again = wait(rds)
         for name in ("Endpoint", "DBInstanceArn", "DbiResourceId", "DBParameterGroups", "TagList", "VpcSecurityGroups"):
             assert again[name] == instance[name]
-        assert [snapshot["Status"] for snapshot in rds.describe_db_snapshots()["DBSnapshots"]] == ["available"]
-        rds.delete_db_instance(DBInstanceIdentifier="db", SkipFinalSnapshot=True)
-        rds.get_waiter("db_instance_deleted").wait(DBInstanceIdentifier="db", WaiterConfig={"Delay": 0.05})
+        assert [snapshot["Status"] for snapshot in rds.describe_db_snapshots()["DBSnapshots"]] == ["available"] * 2
+        secret = wait(rds, "managed", "stopped")["MasterUserSecret"]["SecretArn"]
+        assert account.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
+        for name in ("db", "managed"):
+            rds.delete_db_instance(DBInstanceIdentifier=name, SkipFinalSnapshot=True)
+            rds.get_waiter("db_instance_deleted").wait(DBInstanceIdentifier=name, WaiterConfig={"Delay": 0.05})
         assert not [path for path in (folder / "rds").rglob("*") if path.is_file() and path.name == "record.json"]
     finally:
         cloud.stop()

@@ -93,18 +93,18 @@ class TaskMachine:
         match action:
             case actions.AttachInterface():
                 self._see(interface=Progress.UNDER_WAY)
-                self._begin(self._attach(), "attaching the interface")
+                self._begin(self._attach(), "attaching the interface", interface=Progress.DONE)
             case actions.PrepareTask():
                 self._see(preparation=Progress.UNDER_WAY)
                 self._preparation = self._begin(self._prepare(), "preparing")
             case actions.StartContainer(container=name):
                 self._see_container(name, start=Progress.UNDER_WAY)
-                self._begin(self._start(self._definition(name)), f"starting {name}")
+                self._begin(self._start(self._definition(name)), f"starting {name}", container=name)
             case actions.StopContainer(container=name, timeout=timeout):
                 self._see_container(name, stopping=True)
                 if name in self._containers:
                     # Not `working`: a container that ignores SIGTERM is waited for on the clock, which must go on.
-                    self._begin(self._containers[name].stop(timeout))
+                    self._begin(self._containers[name].stop(timeout), container=name)
             case actions.SkipContainer(container=name, cause=cause):
                 self._see_container(name, stopped=True, reason=cause)
                 self._wake()
@@ -113,20 +113,26 @@ class TaskMachine:
                 self._wake()
             case actions.RegisterTargets():
                 self._see(registration=Progress.UNDER_WAY)
-                self._begin(self._register(), "registering targets")
+                self._begin(self._register(), "registering targets", registration=Progress.DONE)
             case actions.DeregisterTargets():
                 self._see(deregistration=Progress.UNDER_WAY)
-                self._begin(self._deregister())  # not `working`: the targets drain on the clock
+                # Not `working`: the targets drain on the clock.
+                self._begin(self._deregister(), deregistration=Progress.DONE)
             case actions.Move(event=event):
                 self._move(event)
             case actions.Release():
                 self._see(released=Progress.UNDER_WAY)
-                self._begin(self._release(), "releasing")
+                self._begin(self._release(), "releasing", released=Progress.DONE)
             case _:
                 assert_never(action)
 
-    def _begin(self, work: Awaitable[object], working: str = "") -> asyncio.Task[None]:
-        """Runs a slow step beside the loop; its end wakes the loop. Virtual time waits for a step that is `working`."""
+    def _begin(
+        self, work: Awaitable[object], working: str = "", *, container: str = "", **over: Progress
+    ) -> asyncio.Task[None]:
+        """Runs a slow step beside the loop; its end wakes the loop. Virtual time waits for a step that is `working`.
+
+        Where it fails inside, `over` is what is seen then, and `container` has stopped: a task never waits for ever.
+        """
 
         async def step() -> None:
             try:
@@ -140,7 +146,9 @@ class TaskMachine:
             except Exception as problem:
                 log.exception("task %s failed inside while %s", self.record.task_arn, working or "stopping")
                 reason = f"Sunabox failed inside: {type(problem).__name__}: {problem}"
-                self._see(failure=self.observed.failure or Stop("TaskFailedToStart", reason))
+                self._see(failure=self.observed.failure or Stop("TaskFailedToStart", reason), **over)
+                if container:
+                    self._see_container(container, stopped=True, reason=reason)
             finally:
                 self._wake()
 
@@ -236,7 +244,7 @@ class TaskMachine:
         self._containers[name] = container
         self._see_fact(name, runtime_id=container.runtime_id)
         self._see_container(name, start=Progress.DONE, started_at=self._clock.now())
-        self._begin(self._watch(name, container))
+        self._begin(self._watch(name, container), container=name)
 
     def _container_spec(self, d: ContainerDefinition) -> ContainerSpec:
         # Emulation: a container's cpu, which is a share and no limit, is shown and does nothing.

@@ -246,3 +246,26 @@ def test_lists_of_tasks_are_filtered_and_paged(ecs: Ecs) -> None:
     assert {arn for page in listed for arn in page} == mine
     assert set(ecs.client.list_tasks(cluster="c", family="app")["taskArns"]) == {*mine, other}
     assert ecs.client.list_tasks(cluster="c", family="none")["taskArns"] == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "emulation.wiring.TaskInterfaces.attach",
+        "emulation.ecs.machine.TaskMachine._container_spec",
+        "emulation.runtime.memory.MemoryContainer.wait",
+        "emulation.runtime.memory.MemoryTask.close",
+    ],
+)
+def test_a_task_ends_also_where_a_step_of_it_fails_inside(ecs: Ecs, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """A defect is the task's stopped reason and not a task that hangs for ever."""
+
+    def fail(*_arguments: object, **_more: object) -> None:
+        raise ValueError("a defect")
+
+    definition = ecs.register(container(ecs.image("app", Script(run_for=seconds(0)))))
+    monkeypatch.setattr(step, fail)
+    task = ecs.until(ecs.run(definition), "STOPPED")
+    assert task["containers"][0]["lastStatus"] == "STOPPED"
+    if "close" not in step:
+        assert task["stoppedReason"] == "Sunabox failed inside: ValueError: a defect"

@@ -70,6 +70,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
             "family": definition.family,
             "containerDefinitions": definition.container_definitions,
             "networkMode": definition.network_mode,
+            "pidMode": definition.pid_mode,
             "cpu": definition.cpu,
             "memory": definition.memory,
             "volumes": definition.volumes,

@@ -110,7 +110,7 @@ def parse_container(definition: Mapping[str, Any], override: Mapping[str, Any] |
             Mount(m["containerPath"], volume=m.get("sourceVolume") or "", read_only=bool(m.get("readOnly")))
             for m in definition.get("mountPoints") or ()
         ),
-        tmpfs=tuple(t["containerPath"] for t in linux.get("tmpfs") or ()),
+        tmpfs=tuple(_tmpfs(t) for t in linux.get("tmpfs") or ()),
         extra_hosts={h["hostname"]: h["ipAddress"] for h in definition.get("extraHosts") or ()},
         labels=dict(definition.get("dockerLabels") or {}),
     )
@@ -129,6 +129,12 @@ def _environment(variables: Any) -> dict[str, str]:
 def _entry_point(value: Any) -> tuple[str, ...] | None:
     """[""] is none at all, and drops the image's. Source: Docker, `docker run --entrypoint ""`."""
     return () if value == [""] else _words(value)
+
+
+def _tmpfs(mount: Mapping[str, Any]) -> str:
+    """As Docker writes it: path:option,option. The size is in MiB."""
+    size = [f"size={mount['size']}m"] if mount.get("size") else []
+    return f"{mount['containerPath']}:{','.join([*size, *(mount.get('mountOptions') or ())])}"
 
 
 def _optional_int(value: Any) -> int | None:

@@ -21,6 +21,7 @@ _HEALTH_CHECK_RANGES = {"interval": (5, 300), "timeout": (2, 60), "retries": (1,
 _PLATFORM_VERSIONS = ("LATEST", "1.4.0", "1.3.0")
 _LONGEST_DEFINITION_BYTES = 65536
 _LONGEST_OVERRIDES = 8192
+_MOST_CONTAINERS = 10
 
 
 def _gib(*sizes: float) -> frozenset[int]:
@@ -69,6 +70,8 @@ def check_definition(definition: Json) -> None:
         raise client_error("Container list cannot be empty.")
     for container in containers:
         _check_container(container)
+    if len(containers) > _MOST_CONTAINERS:
+        raise client_error(f"A task definition may have at most {_MOST_CONTAINERS} containers.")
     names = [c["name"] for c in containers]
     if len(set(names)) < len(names):
         raise client_error("Container names must be unique within a task definition.")
@@ -79,7 +82,7 @@ def check_definition(definition: Json) -> None:
     if "FARGATE" in (definition.get("requiresCompatibilities") or ()):
         _check_fargate(definition, containers)
     elif definition.get("networkMode") == "awsvpc":
-        _check_awsvpc_ports(containers)
+        _check_awsvpc_containers(containers)
 
 
 def _check_container(container: Json) -> None:
@@ -169,7 +172,7 @@ def _check_fargate(definition: Json, containers: Sequence[Json]) -> None:
     has_role = bool(definition.get("executionRoleArn"))
     for container in containers:
         _check_fargate_container(container, has_role)
-    _check_awsvpc_ports(containers)
+    _check_awsvpc_containers(containers)
     if sum(int(c.get("cpu") or 0) for c in containers) > int(cpu):
         raise client_error("The sum of the containers' cpu must not exceed the task's cpu.")
     if any(int(c.get("memory") or 0) > int(memory) for c in containers):
@@ -204,9 +207,22 @@ def _check_fargate_container(container: Json, has_role: bool) -> None:
         raise client_error("Fargate requires task definition to have execution role ARN to support ECR images.")
 
 
-def _check_awsvpc_ports(containers: Sequence[Json]) -> None:
+_NOT_WITH_AWSVPC = {
+    "links": "Links",
+    "hostname": "Hostname",
+    "extraHosts": "Extra hosts",
+    "dnsServers": "DNS servers",
+    "dnsSearchDomains": "DNS search domains",
+}
+
+
+def _check_awsvpc_containers(containers: Sequence[Json]) -> None:
     seen: set[tuple[int, str]] = set()
     for container in containers:
+        for member, words in _NOT_WITH_AWSVPC.items():
+            if container.get(member):
+                verb = "is" if member == "hostname" else "are"
+                raise client_error(f"{words} {verb} not supported on container when networkMode=awsvpc.")
         for mapping in container.get("portMappings") or ():
             port, host_port = mapping.get("containerPort"), mapping.get("hostPort")
             if host_port and port and host_port != port:
@@ -260,6 +276,10 @@ def _check_overrides(overrides: Json, definition: Json, *, fargate: bool) -> Non
             )
 
 
+def _any(definition: Json, asked: Callable[[Json], object]) -> bool:
+    return any(asked(container) for container in definition["containerDefinitions"])
+
+
 # Emulation: a task definition with one of these can be registered, and not be run.
 UNSUPPORTED: Mapping[str, Callable[[Json], object]] = {
     "volumes of EFS": lambda d: any(v.get("efsVolumeConfiguration") for v in d.get("volumes") or ()),
@@ -273,6 +293,11 @@ UNSUPPORTED: Mapping[str, Callable[[Json], object]] = {
     ),
     "environmentFiles": lambda d: any(c.get("environmentFiles") for c in d["containerDefinitions"]),
     "volumesFrom": lambda d: any(c.get("volumesFrom") for c in d["containerDefinitions"]),
+    "restart policies": lambda d: _any(d, lambda c: (c.get("restartPolicy") or {}).get("enabled")),
+    "terminals": lambda d: _any(d, lambda c: c.get("pseudoTerminal") or c.get("interactive")),
+    "systemControls": lambda d: _any(d, lambda c: c.get("systemControls")),
+    "FireLens": lambda d: _any(d, lambda c: c.get("firelensConfiguration")),
+    "a shared PID namespace": lambda d: d.get("pidMode"),
     "GPUs": lambda d: any(c.get("resourceRequirements") for c in d["containerDefinitions"]),
 }
 """What a task may ask for on AWS and cannot have here. RunTask refuses it rather than leave it out."""

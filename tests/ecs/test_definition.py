@@ -22,3 +22,10 @@ def test_the_environment_of_an_override_is_added_to_the_definitions() -> None:
     definition = {**APP, "environment": [{"name": "A", "value": "1"}, {"name": "B"}, {"name": "C=D", "value": "e=f"}]}
     override = {"name": "app", "environment": [{"name": "A", "value": "2"}, {"name": "N", "value": None}]}
     assert parse_container(definition, override).environment == {"A": "2", "B": "", "C": "D=e=f", "N": ""}
+
+
+def test_a_tmpfs_has_its_size_and_options() -> None:
+    """As Docker writes them, which is what the runtimes read."""
+    mounts = [{"containerPath": "/a", "size": 10, "mountOptions": ["ro", "mode=700"]}, {"containerPath": "/b"}]
+    parsed = parse_container({**APP, "linuxParameters": {"tmpfs": mounts}})
+    assert parsed.tmpfs == ("/a:size=10m,ro,mode=700", "/b:")

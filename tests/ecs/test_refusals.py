@@ -42,6 +42,10 @@ def refusal(call: Any, **arguments: Any) -> tuple[str, str]:
         ([{**APP, "dependsOn": [{"containerName": "b", "condition": "START"}]},
           {"name": "b", "image": "b", "dependsOn": [{"containerName": "app", "condition": "START"}]}], {}, "Circular"),
         ([{**APP, "mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}]}], {}, "Unknown volume 'v'."),
+        ([{**APP, "extraHosts": [{"hostname": "db", "ipAddress": "10.0.0.9"}]}], {},
+         "Extra hosts are not supported on container when networkMode=awsvpc."),
+        ([{**APP, "hostname": "web"}], {}, "Hostname is not supported on container when networkMode=awsvpc."),
+        ([{**APP, "name": f"c{number}"} for number in range(11)], {}, "at most 10 containers"),
         ([{**APP, "image": " "}], {}, "Container.image should not be null or empty."),
         ([{**APP, "linuxParameters": {"capabilities": {"add": ["SYS_PTRACE", "SYS_ADMIN"]}}}], {}, "SYS_PTRACE"),
         ([{**APP, "healthCheck": {"command": ["CMD", "true"], "interval": 1}}], {}, "between 5 and 300"),
@@ -145,6 +149,24 @@ def test_what_a_task_cannot_have_here_is_refused_and_not_left_out(ecs: Ecs) -> N
     definition = ecs.register({**APP, "image": ecs.image("app", Script())}, volumes=[volume])
     code, words = refusal(ecs.start, definition=definition)
     assert (code, words) == ("UnsupportedFeatureException", "Sunabox does not emulate volumes of EFS in tasks.")
+
+
+@pytest.mark.parametrize(
+    ("container", "settings", "what"),
+    [
+        ({"restartPolicy": {"enabled": True}}, {}, "restart policies"),
+        ({"pseudoTerminal": True}, {}, "terminals"),
+        ({"systemControls": [{"namespace": "net.core.somaxconn", "value": "1"}]}, {}, "systemControls"),
+        ({}, {"pidMode": "task"}, "a shared PID namespace"),
+    ],
+)
+def test_what_would_change_how_a_program_runs_is_not_left_out(
+    ecs: Ecs, container: dict[str, Any], settings: dict[str, Any], what: str
+) -> None:
+    """The task definition is kept; a task of it would not be what it says."""
+    definition = ecs.register({**APP, "image": ecs.image("app", Script()), **container}, **settings)
+    code, words = refusal(ecs.start, definition=definition)
+    assert (code, words) == ("UnsupportedFeatureException", f"Sunabox does not emulate {what} in tasks.")
 
 
 def test_stopping_what_is_not_there_is_refused(ecs: Ecs) -> None:

@@ -17,6 +17,7 @@ from emulation.network.gate import Gate, gate_of
 
 log = logging.getLogger(__name__)
 
+# Emulation: these answer NOPERM; on AWS they do not exist.
 # Source: Amazon ElastiCache user guide, Supported and restricted Valkey and Redis OSS commands.
 _RESTRICTED = (
     "acl|setuser acl|load acl|save acl|deluser bgrewriteaof bgsave cluster|addslots "

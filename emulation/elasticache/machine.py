@@ -251,6 +251,7 @@ class CacheMachine:
     async def _watch(self, node: str, server: CacheServer, started: float) -> None:
         how = await server.ended()
         log.warning("The server of cache node %s has ended by itself: %s", node, how)
+        await server.stop(save=False)  # what is left of it gives its addresses free
         retry_at = self._clock.now() + _RETRY if monotonic() - started < _TOO_SOON_SECONDS else None
         self._see_node(node, server=Server.ENDED, how=how, roles=frozenset(), retry_at=retry_at)
         self._say(node, f"Cache node 0001 failed ({how})")

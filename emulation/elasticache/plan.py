@@ -107,19 +107,8 @@ class Release(Action):
     cause: str
 
 
-CacheAction = (
-    StartNode
-    | RebootNode
-    | Configure
-    | Follow
-    | Promote
-    | FormCluster
-    | Serve
-    | TakeSnapshot
-    | DropNode
-    | Move
-    | Release
-)
+NodeAction = StartNode | RebootNode | Configure | Follow | Promote | DropNode
+CacheAction = NodeAction | FormCluster | Serve | TakeSnapshot | Move | Release
 
 
 def plan_cache(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Plan[CacheAction]:
@@ -187,19 +176,27 @@ def _steps(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[Ca
         return
     first = tuple(_work_on_nodes(desired, seen, now))
     yield from first
-    nodes = [seen.node(node.node_id) for node in desired.nodes]
-    if first or _under_way(seen) or any(n.server is not Server.RUNNING or _later(n.retry_at, now) for n in nodes):
+    idle = [
+        n.node_id
+        for n in desired.nodes
+        if not seen.node(n.node_id).busy and not _later(seen.node(n.node_id).retry_at, now)
+    ]
+    occupied = {action.node for action in first}
+    complete = not first and all(seen.node(n.node_id).server is Server.RUNNING for n in desired.nodes)
+    at_rest = complete and not _under_way(seen) and len(idle) == len(desired.nodes)
+    if not at_rest and (seen.status is CacheStatus.CREATING or any(isinstance(action, Promote) for action in first)):
         return
     if desired.clustered and not seen.formed:
-        yield FormCluster("all nodes run")
+        if at_rest:
+            yield FormCluster("all nodes run")
         return
-    moves = tuple(_endpoint_steps(desired, seen))
+    moves = tuple(_endpoint_steps(desired, seen, {node for node in idle if node not in occupied}))
     yield from moves
-    if not moves and (name := _next_snapshot(desired, seen)):
+    if at_rest and not moves and (name := _next_snapshot(desired, seen)):
         yield TakeSnapshot(name, "a snapshot was asked for")
 
 
-def _work_on_nodes(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[CacheAction]:
+def _work_on_nodes(desired: CacheDesired, seen: CacheSeen, now: datetime) -> Iterator[NodeAction]:
     wanted = {node.node_id for node in desired.nodes}
     for node_id, surplus in sorted(seen.nodes.items()):
         if node_id not in wanted and not surplus.busy and node_id not in seen.primaries.values():
@@ -246,7 +243,7 @@ def _promotion(desired: CacheDesired, seen: CacheSeen, shard: int, members: list
 
 def _node_steps(
     desired: CacheDesired, seen: CacheSeen, member: NodeDesired, primary: str, now: datetime
-) -> Iterator[CacheAction]:
+) -> Iterator[NodeAction]:
     node_id, node = member.node_id, seen.node(member.node_id)
     follows = "" if node_id == primary else primary
     if _later(node.retry_at, now):
@@ -281,33 +278,37 @@ def _changed(desired: CacheDesired, node: NodeSeen) -> str:
     return ", ".join(names)
 
 
-def _endpoint_steps(desired: CacheDesired, seen: CacheSeen) -> Iterator[CacheAction]:
-    """First who loses an endpoint, then who gets it: an address is listened on once."""
+def _endpoint_steps(desired: CacheDesired, seen: CacheSeen, free: set[str]) -> Iterator[CacheAction]:
+    """First who loses an endpoint, then who gets it: an address is listened on once. Only `free` nodes can do that."""
     wanted = _roles(desired, seen)
-    changing = [node for node in desired.nodes if seen.node(node.node_id).roles != wanted[node.node_id]]
-    losing = [node for node in changing if seen.node(node.node_id).roles - wanted[node.node_id]]
-    for node in losing:
-        kept = seen.node(node.node_id).roles & wanted[node.node_id]
-        yield Serve(node.node_id, tuple(sorted(kept)), "another node has taken over")
+    changing = [node_id for node_id, roles in wanted.items() if seen.node(node_id).roles != roles]
+    losing = [node_id for node_id in changing if seen.node(node_id).roles - wanted[node_id]]
+    for node_id in losing:
+        kept = seen.node(node_id).roles & wanted[node_id]
+        if node_id in free:
+            yield Serve(node_id, tuple(sorted(kept)), "another node has taken over")
     if not losing:
-        for node in changing:
-            roles = tuple(sorted(wanted[node.node_id]))
-            yield Serve(node.node_id, roles, f"it is the group's {' and '.join(roles)}")
+        for node_id in changing:
+            roles = tuple(sorted(wanted[node_id]))
+            if node_id in free:
+                yield Serve(node_id, roles, f"it is the group's {' and '.join(roles)}")
 
 
 def _roles(desired: CacheDesired, seen: CacheSeen) -> dict[str, frozenset[Role]]:
-    """Who serves the group's endpoints. The reader endpoint leads to a replica, or to the primary of a group of one.
+    """Who of those that run serves the group's endpoints; the reader endpoint leads to a replica if there is one.
 
     Emulation: to one of the replicas, the first; on AWS to all of them in turn.
     """
-    roles: dict[str, frozenset[Role]] = {node.node_id: frozenset() for node in desired.nodes}
-    if not desired.endpoints:
+    roles: dict[str, frozenset[Role]] = {
+        node.node_id: frozenset() for node in desired.nodes if seen.node(node.node_id).server is Server.RUNNING
+    }
+    primary = seen.primaries.get(0, "")
+    if not desired.endpoints or primary not in roles:
         return roles
-    primary = seen.primaries[0]
     if desired.clustered:
         roles[primary] = frozenset({Role.CONFIGURATION})
         return roles
-    reader = next((node.node_id for node in desired.nodes if node.node_id != primary), primary)
+    reader = next((node_id for node_id in roles if node_id != primary), primary)
     roles[primary] |= {Role.PRIMARY}
     roles[reader] |= {Role.READER}
     return roles

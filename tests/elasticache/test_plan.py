@@ -68,9 +68,13 @@ def test_a_primary_that_has_ended_is_replaced_by_its_replica_before_it_is_starte
     seen = replace(seen, status=CacheStatus.MODIFYING)
     assert planned(PAIR, seen) == "Promote g-002 0 — the primary g-001 has ended (killed)"
     seen = replace(with_node(seen, "g-002", follows=""), primaries={0: "g-002"})
-    assert planned(PAIR, seen) == "StartNode g-001 g-002 — its server has ended (killed)"
+    assert planned(PAIR, seen) == (
+        "StartNode g-001 g-002 — its server has ended (killed)\n"
+        "Serve g-002 primary,reader — it is the group's primary and reader"
+    )
+    seen = with_node(seen, "g-002", roles=frozenset({Role.PRIMARY, Role.READER}))
     seen = with_node(seen, "g-001", server=Server.RUNNING, follows="g-002")
-    assert planned(PAIR, seen).startswith("Serve g-002 — another node has taken over")
+    assert planned(PAIR, seen) == "Serve g-002 primary — another node has taken over"
 
 
 def test_a_single_node_that_has_ended_is_started_again_after_its_pause() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import resource
+from dataclasses import replace
 from datetime import timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -200,6 +201,24 @@ def test_capabilities_must_follow_the_specification(play_process: Theatre) -> No
         assert int(added[1][0], 16) == (0xA80425FB | 1 << 19) & ~1
         with pytest.raises(ContainerStartError, match='invalid capability: "NOSUCH"'):
             await stage.shell(task, show, added_capabilities=("NOSUCH",))
+
+    play_process(story)
+
+
+def test_volumes_of_the_image_must_be_there_and_be_writable(play_process: Theatre) -> None:
+    """Also where the root is read-only; what the task mounts at such a place goes first."""
+
+    async def story(stage: Stage) -> None:
+        image = await stage.image()
+        image = replace(image, config=replace(image.config, volumes=("/data", "/etc/ssl", "/mounted/")))
+        mine = (Mount("/mounted", volume="mine"),)
+        text = "echo 1 >/data/x && echo 2 >/etc/ssl/x && echo 3 >/mounted/x && ls /etc/ssl | wc -l && cat /data/x"
+        task = await stage.task()
+        before = await stage.shell(task, "ls /etc/ssl | wc -l")
+        written = await stage.shell(task, text, image=image, mounts=mine, read_only_root=True)
+        assert written == (0, [str(int(before[1][0]) + 1), "1"])
+        again = await stage.shell(task, "ls /data; cat /mounted/x", image=image, mounts=mine)
+        assert again == (0, ["3"]), "a container's own volumes are nobody else's"
 
     play_process(story)
 

@@ -4,12 +4,13 @@ Source: Docker Engine API, ContainerCreate; Dockerfile reference, "Understand ho
 ECS, ContainerDefinition and LinuxParameters.
 """
 
+import posixpath
 import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emulation.errors import ContainerStartError
-from emulation.runtime.base import ContainerSpec, ImageConfig
+from emulation.runtime.base import ContainerSpec, ImageConfig, Mount
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -71,6 +72,14 @@ def _numbers(names: Iterable[str]) -> set[int]:
             )
         found.add(_CAPABILITIES[plain])
     return found
+
+
+def image_volumes(spec: ContainerSpec, number: int) -> tuple[Mount, ...]:
+    """A volume of its own for each VOLUME of the image that the task mounts nothing at, as Docker gives it."""
+    taken = {posixpath.normpath(mount.target) for mount in spec.mounts}
+    taken |= {posixpath.normpath(entry.partition(":")[0]) for entry in spec.tmpfs}
+    places = [place for place in spec.image.config.volumes if posixpath.normpath(place) not in taken]
+    return tuple(Mount(place, volume=f"c{number}.{index}") for index, place in enumerate(places))
 
 
 def tmpfs(mounts: Iterable[str]) -> list[tuple[str, int, str]]:

@@ -221,7 +221,9 @@ class ProcessTask:
                 "hostname": self._spec.hostname,
                 "read_only": spec.read_only_root,
                 "tmpfs": words.tmpfs(spec.tmpfs),
-                "mounts": [self._prepare_mount(mount, trees) for mount in spec.mounts],
+                "mounts": [
+                    self._prepare_mount(mount, trees) for mount in (*words.image_volumes(spec, number), *spec.mounts)
+                ],
             }
             group = self._container_group(spec, number)
             cgroups = group.open() if group else []

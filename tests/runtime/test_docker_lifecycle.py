@@ -50,14 +50,18 @@ def docker(url: str, *arguments: str, data: bytes | None = None) -> str:
     return done.stdout.decode().strip()
 
 
-def made(url: str) -> dict[str, list[str]]:
-    """All that Sunabox has in the daemon."""
-    return {
-        "containers": docker(url, "ps", "--all", "--quiet", "--filter", "label=sunabox.run").split(),
-        "volumes": docker(url, "volume", "ls", "--quiet", "--filter", "label=sunabox.run").split(),
-        "images": docker(url, "images", "--quiet", "sunabox-run/*").split(),
-        "groups": [str(path) for path in Path("/sys/fs/cgroup").glob("**/sunabox-docker-*")],
-    }
+def made(url: str, *pids: int) -> dict[str, list[str]]:
+    """All that these processes have in the daemon, by Sunabox's names; this one where none is given."""
+    found: dict[str, list[str]] = {"containers": [], "volumes": [], "images": [], "groups": []}
+    for pid in pids or (os.getpid(),):
+        labelled = f"label=sunabox.pid={pid}"
+        found["containers"] += docker(url, "ps", "--all", "--quiet", "--filter", labelled).split()
+        found["volumes"] += docker(url, "volume", "ls", "--quiet", "--filter", labelled).split()
+        found["images"] += docker(
+            url, "images", "--format", "{{.Repository}}:{{.Tag}}", f"sunabox-run/*-{pid}-*"
+        ).split()
+        found["groups"] += [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/sunabox-docker-*-{pid}-*")]
+    return found
 
 
 NOTHING: dict[str, list[str]] = {"containers": [], "volumes": [], "images": [], "groups": []}
@@ -77,20 +81,21 @@ def test_only_what_a_killed_emulator_left_must_be_removed_by_the_next_start(
             emulators.append(emulator)
             assert emulator.stdout is not None
             assert emulator.stdout.readline() == b"ready\n"
-        before = made(docker_url)
+        pids = [emulator.pid for emulator in emulators]
+        before = made(docker_url, *pids)
         assert (len(before["containers"]), len(before["volumes"])) == (4, 2)
         emulators[0].kill()
         emulators[0].wait()
         Theatre("docker", library, tmp_path / "next")(lambda stage: stage.task())
-        after = made(docker_url)
+        after = made(docker_url, *pids)
         assert (len(after["containers"]), len(after["volumes"])) == (2, 1)
         assert set(after["containers"]) < set(before["containers"])
         assert len(after["groups"]) * 2 == len(before["groups"])
-        assert {len(before["images"]), len(after["images"])} == {4, 2}
+        assert (len(before["images"]), len(after["images"])) == (4, 2)
         emulators[1].kill()
         emulators[1].wait()
         Theatre("docker", library, tmp_path / "next")(lambda stage: stage.task())
-        assert made(docker_url) == NOTHING
+        assert made(docker_url, *pids) == NOTHING
         assert stranger in docker(docker_url, "volume", "ls", "--quiet")
     finally:
         for emulator in emulators:

@@ -81,6 +81,7 @@ def task_metadata(record: TaskRecord) -> TaskMetadata:
         desired_status=record.desired_status,
         known_status=str(record.last_status),
         launch_type=request.launch_type,
+        service_name=request.group.removeprefix("service:") if request.service_arn else "",
         containers=tuple(_container_metadata(record, container) for container in record.containers),
         availability_zone=seen.attachment.availability_zone,
         vcpus=int(request.cpu) / 1024 if request.cpu else None,

@@ -112,6 +112,7 @@ class Services:
         validation.check_name(name)
         validation.check_request(settings)
         cluster = self._backend.living_cluster(settings.get("cluster") or "default")
+        # Emulation: AWS forgets an INACTIVE service after some time; here it is shown until its name is used again.
         known = self._kept.get(f"{cluster.name}:{name}")
         if known is not None and known.status == "DRAINING":
             raise invalid_parameter("Unable to Start a service that is still Draining.")

@@ -21,7 +21,8 @@ def threshold(desired_count: int) -> int:
 
 
 def pause_after(failed_starts: int) -> timedelta:
-    """AWS names only the maximum. The first task that fails to start is replaced at once, then the pause doubles."""
+    """The first task that fails to start is replaced at once, then the pause doubles."""
+    # Emulation: AWS names the maximum alone.
     if failed_starts <= 1:
         return timedelta(0)
     return min(_FIRST_PAUSE * (1 << min(failed_starts - 2, 20)), _LONGEST_PAUSE)

@@ -29,8 +29,9 @@ def providers(strategy: Sequence[ProviderShare], running: Iterable[str], count: 
 def first_to_stop(tasks: Sequence[tuple[TaskSeen, Verdict]], count: int) -> list[TaskSeen]:
     """Which `count` tasks stop when there are too many: those that serve nobody yet, then from the fullest zone.
 
-    Within a zone the newest goes. AWS promises no order there.
+    Within a zone the newest goes.
     """
+    # Emulation: AWS promises no order among the tasks of a zone.
     left, chosen = list(tasks), []
     for _ in range(min(count, len(left))):
         zones = Counter(task.zone for task, _ in left)

@@ -188,8 +188,12 @@ class ServiceRecord:
             "availabilityZoneRebalancing": settings.get("availabilityZoneRebalancing") or "DISABLED",
             **_kind(release),
         }
-        if settings.get("healthCheckGracePeriodSeconds") is not None:
-            service["healthCheckGracePeriodSeconds"] = settings["healthCheckGracePeriodSeconds"]
+        if release.load_balancers:
+            role = "role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"
+            service["roleArn"] = f"arn:{self.arn.split(':')[1]}:iam::{self.account}:{role}"
+        grace = settings.get("healthCheckGracePeriodSeconds")
+        if grace is not None or release.load_balancers:
+            service["healthCheckGracePeriodSeconds"] = grace or 0
         if with_tags and self.tags:
             service["tags"] = self.tags
         return service
@@ -232,5 +236,6 @@ def _kind(release: Release) -> dict[str, Any]:
     if release.launch_type == "FARGATE":
         shown |= {"platformVersion": release.platform_version, "platformFamily": "Linux"}
     if release.network:
-        shown["networkConfiguration"] = {"awsvpcConfiguration": dict(release.network)}
+        network = {"securityGroups": [], "assignPublicIp": "DISABLED", **release.network}
+        shown["networkConfiguration"] = {"awsvpcConfiguration": network}
     return shown

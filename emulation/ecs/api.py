@@ -37,7 +37,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
     def __init__(self, region_name: str, account_id: str) -> None:
         super().__init__(region_name, account_id)
         self.records: dict[str, TaskRecord] = {}
-        self._client_tokens: dict[str, list[TaskRecord]] = {}
+        self._client_tokens: dict[str, tuple[dict[str, Any], list[TaskRecord]]] = {}
         self._nothing_old_until = self.clock.now()
         self.launcher = Launcher(
             self.partition, account_id, region_name, self.clock, self.checks, begin=self._begin_tasks
@@ -88,7 +88,14 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         """RunTask. `request` is the API's JSON."""
         token = request.get("clientToken")
         if token in self._client_tokens:
-            return self._client_tokens[token]
+            first, records = self._client_tokens[token]
+            if first != dict(request):
+                raise EcsError(
+                    "ConflictException",
+                    "The RunTask request could not be processed due to conflicts. The provided clientToken is already "
+                    "in use with a different RunTask request.",
+                )
+            return records
         cluster = self.living_cluster(request.get("cluster") or "default")
         definition = self.runnable_definition(request.get("taskDefinition") or "")
         as_json = self.definition_json(definition)
@@ -127,7 +134,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
         self.launcher.check_roles(requests[0])
         records = self.launcher.start(requests, tags)
         if token:
-            self._client_tokens[token] = records
+            self._client_tokens[token] = dict(request), records
         return records
 
     def _begin_tasks(self, records: Sequence[TaskRecord]) -> None:

@@ -191,6 +191,8 @@ def test_a_client_token_starts_a_task_once(ecs: Ecs) -> None:
     definition = ecs.register(container(ecs.image("web", Script())))
     first = ecs.run(definition, clientToken="once")
     assert ecs.run(definition, clientToken="once") == first
+    with pytest.raises(ClientError, match="ConflictException.*already in use with a different RunTask request"):
+        ecs.run(definition, clientToken="once", count=2)
     assert ecs.client.list_tasks(cluster="c")["taskArns"] == [first]
 
 

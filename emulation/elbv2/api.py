@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any, ClassVar
 
+from moto.core.errors import COMMON_ERROR_CODES
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
 from moto.ec2.exceptions import EC2ClientError
@@ -433,6 +434,8 @@ class Elbv2Response(ELBV2Response):
         try:
             return super().call_action()
         except ElbError as problem:
+            if problem.code not in COMMON_ERROR_CODES:  # moto warns of codes that the service's model does not have
+                COMMON_ERROR_CODES.append(problem.code)
             return self.serialized(ActionResult(_Refusal(problem.code, problem.message)))
 
     def create_rule(self) -> ActionResult:

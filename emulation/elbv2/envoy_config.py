@@ -129,6 +129,9 @@ def _connection_manager(balancer: LoadBalancer, listener: Listener) -> Json:
         "server_header_transformation": "PASS_THROUGH",
         "max_request_headers_kb": 64,
         "stream_idle_timeout": idle,
+        # When the listener changes, HTTP/1.0 clients, which read to the end, would wait for these (5 s and 1 s) in vain.
+        "drain_timeout": "0.05s",
+        "delayed_close_timeout": "0.2s",
         "common_http_protocol_options": {
             "idle_timeout": idle,
             "max_connection_duration": _seconds(balancer.client_keep_alive),

@@ -3,6 +3,9 @@
 from emulation.errors import SunaboxError
 
 
+NOT_EMULATED = "NotImplemented"
+
+
 class ElbError(SunaboxError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -18,4 +21,4 @@ def validation_error(message: str) -> ElbError:
 
 
 def not_emulated(what: str) -> ElbError:
-    return ElbError("NotImplemented", f"Sunabox does not emulate {what}.")
+    return ElbError(NOT_EMULATED, f"Sunabox does not emulate {what}.")

@@ -42,12 +42,13 @@ class Router:
             log.warning("refused a request for the host %r", host)
             text = f"Sunabox does not answer for the host {host!r}. Use 127.0.0.1 or localhost.\n".encode()
             await _refuse(send, text)
-        elif path.startswith("/v2") and pages.is_foreign(scope):
-            await _refuse(send, f"{pages.REFUSAL}\n".encode())
         elif hosts.host_name(host) == hosts.METADATA_HOST and path.startswith(("/v2/", "/v3/", "/v4/")):
             await self._metadata(scope, receive, send)
         elif path == "/v2" or path.startswith("/v2/"):
-            await self._registry(scope, receive, send)
+            if pages.is_foreign(scope):
+                await _refuse(send, f"{pages.REFUSAL}\n".encode())
+            else:
+                await self._registry(scope, receive, send)
         elif path.startswith(("/_sunabox", "/_localstack")):
             await self._control(scope, receive, send)
         else:

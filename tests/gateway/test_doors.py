@@ -110,6 +110,14 @@ def test_a_bucket_may_let_a_web_page_in(gateway: str, client: Client) -> None:
         s3.get_object(Bucket="uploads", Key="other")
 
 
+def test_a_page_shows_the_objects_of_any_bucket(gateway: str, client: Client) -> None:
+    """Public ones; also of a bucket whose name begins like the registry's path."""
+    s3 = client("s3", region_name="us-east-1")
+    s3.create_bucket(Bucket="v2-assets")
+    s3.put_object(Bucket="v2-assets", Key="logo", Body=b"x", ACL="public-read")
+    assert _ask(int(gateway.rpartition(":")[2]), "GET", "/v2-assets/logo", PAGE) == 200
+
+
 def test_a_page_of_our_own_origin_is_served(gateway: str, client: Client) -> None:
     """A web site in a bucket may use what stands beside it."""
     client("s3", region_name="us-east-1").create_bucket(Bucket="site")

@@ -26,6 +26,7 @@ _POLL_SECONDS = 0.005
 _AGAIN_SECONDS = 0.2
 _GONE_SECONDS = 30.0
 """So long is a daemon waited for that has to say how a container ended."""
+_LAST_OUTPUT_SECONDS = 2.0
 _OOM_SECONDS = 0.3
 """The daemon may hear of a kill for want of memory after it heard of the exit."""
 
@@ -86,7 +87,7 @@ class DockerContainer:
         self._spec, self._runtime_id, self._identity, self._process = spec, runtime_id, identity, process
         self._daemon, self._clock = daemon, clock
         self._reader = OutputReader(output)
-        self._killed = False
+        self._killed = self._taken_up = False
         self._executions: set[DockerExecution] = set()
         loop = asyncio.get_running_loop()
         self._reading = loop.create_task(self._read(connection))
@@ -198,6 +199,7 @@ class DockerContainer:
                     if await self._daemon.answers():
                         return  # the program closed its output
                     await real_sleep(_AGAIN_SECONDS)
+                    self._taken_up = True
                     connection = await self._daemon.attach(self._identity)
                 except (DaemonError, DaemonGone):
                     continue
@@ -207,6 +209,9 @@ class DockerContainer:
 
     async def _finish(self) -> Exit:
         await self._process.ended
+        if self._taken_up:  # by then the container may have ended, and then that stream never does
+            await asyncio.wait({self._reading}, timeout=_LAST_OUTPUT_SECONDS)
+            self._reading.cancel()
         await _completed(self._reading)
         await self._reader.finish()
         end = await self._how_it_ended()

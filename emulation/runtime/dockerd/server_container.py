@@ -4,6 +4,7 @@ They share the host's network, so that a server listens on its endpoint's addres
 security groups act on its own sockets, and no proxy takes a part of its speed. Everything here blocks.
 """
 
+import io
 import os
 import select
 import signal
@@ -14,6 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 import requests
 from docker.errors import DockerException
+from docker.utils.socket import STDOUT, frames_iter
 
 from emulation.clock import monotonic
 from emulation.errors import SunaboxError
@@ -80,22 +82,27 @@ class ServerContainer:
 
     def execute(self, *command: str) -> bytes:
         """Runs a program in it as root: its standard output. Raises SunaboxError with what it wrote on the other."""
-        with explained():
-            code, (output, errors) = self._container.get_wrapped_container().exec_run(list(command), demux=True)
-        if code:
-            raise SunaboxError((errors or output or b"").decode(errors="replace").strip())
-        return bytes(output or b"")
+        output = io.BytesIO()
+        self.copy_output(output, *command)
+        return output.getvalue()
 
     def copy_output(self, file: IO[bytes], *command: str) -> None:
-        """Runs a program in it as root, and writes its standard output into a file. Raises SunaboxError likewise."""
+        """The same, with the output written into a file."""
         errors = b""
         with explained():
             wrapped = self._container.get_wrapped_container()
             api = wrapped.client.api
             execution = api.exec_create(wrapped.id, list(command))["Id"]
-            for output, more in api.exec_start(execution, stream=True, demux=True):
-                file.write(output or b"")
-                errors = (errors + (more or b""))[-_LONGEST_ERROR:]
+            stream = api.exec_start(execution, socket=True)
+            try:
+                for kind, data in frames_iter(stream, tty=False):
+                    if kind == STDOUT:
+                        file.write(data)
+                    else:
+                        errors = (errors + data)[-_LONGEST_ERROR:]
+            finally:  # the SDK itself would leave it open
+                stream._response.close()
+                stream.close()
             code = api.exec_inspect(execution)["ExitCode"]
         if code:
             raise SunaboxError(errors.decode(errors="replace").strip())

@@ -7,10 +7,11 @@ import logging
 import re
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from docker.errors import NotFound
 
@@ -20,9 +21,6 @@ from emulation.images.base import LABEL, RECIPE_LABEL, VERSION_LABEL, build_base
 from emulation.images.library import Library
 from emulation.images.reference import ImageReference
 from emulation.runtime.dockerd.server_container import explained
-
-if TYPE_CHECKING:
-    from testcontainers.core.docker_client import DockerClient
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +42,6 @@ class ServerImages:
 
     def __init__(self, library: Library, base: str, variable: str, oldest: tuple[int, ...]) -> None:
         self._library, self._base, self._variable, self._oldest = library, base, variable, oldest
-        self._client: DockerClient | None = None
         self._lock = threading.Lock()
 
     def version(self, repositories: Sequence[str], asked: str, own: str) -> str:
@@ -95,8 +92,8 @@ class ServerImages:
             with tempfile.TemporaryDirectory(prefix="sunabox-image-") as folder:
                 tar = Path(folder, "image.tar")
                 archive.save(self._library, [name], tar)
-                with explained(), tar.open("rb") as stream:
-                    self._connect().images.load(stream)
+                with connected() as daemon, tar.open("rb") as stream:
+                    daemon.images.load(stream)
             return ServerImage(name, version, name.partition(":")[0])
 
     def _newest(self, known: Sequence[Any]) -> ServerImage:
@@ -124,23 +121,29 @@ class ServerImages:
 
     def _said(self, image: str) -> str:
         """The version of which an image says that it is."""
-        with explained():
+        with connected() as daemon:
             try:
-                lines = self._connect().api.inspect_image(image)["Config"].get("Env") or ()
+                lines = daemon.api.inspect_image(image)["Config"].get("Env") or ()
             except NotFound:  # somebody has just removed it
                 return ""
         return str(dict(line.partition("=")[::2] for line in lines).get(self._variable, ""))
 
     def _list(self) -> list[dict[str, Any]]:
-        with explained():
-            return list(self._connect().api.images())
+        with connected() as daemon:
+            return list(daemon.api.images())
 
-    def _connect(self) -> Any:
-        if self._client is None:
-            from testcontainers.core.docker_client import DockerClient
 
-            self._client = DockerClient()
-        return self._client.client
+@contextmanager
+def connected() -> Iterator[Any]:
+    """The docker SDK's client, for the daemon that Testcontainers uses."""
+    from testcontainers.core.docker_client import DockerClient
+
+    with explained():
+        client = DockerClient().client
+        try:
+            yield client
+        finally:
+            client.close()
 
 
 def numbers(version: str) -> tuple[int, ...]:

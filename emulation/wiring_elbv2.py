@@ -80,7 +80,7 @@ class LoadBalancerVpc:
 
 
 class EcsTargetGroups:
-    """The target groups of ECS services' tasks. A `TargetRegistry`, and what ECS asks for."""
+    """The target groups of ECS services' tasks. `TargetGroups` of `ecs/surroundings.py`."""
 
     def __init__(self, api: ApiThread, balancing: LoadBalancing) -> None:
         self._api, self._balancing = api, balancing
@@ -125,8 +125,8 @@ class EcsTargetGroups:
     def attached(self, target_group_arn: str) -> bool:
         return self._balancing.attached(target_group_arn)
 
-    def subscribe(self, changed: Callable[[str], None]) -> Callable[[], None]:
-        return self._balancing.subscribe(changed)
+    def subscribe(self, changed: Callable[[str], None]) -> None:
+        self._balancing.subscribe(changed)
 
 
 def _report(data: Sequence[Datum], now: datetime) -> None:

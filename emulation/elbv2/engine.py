@@ -19,7 +19,6 @@ from emulation.elbv2.health import describe, receiving
 from emulation.elbv2.machine import TargetMachine
 from emulation.elbv2.plan import TargetAction, TargetDesired, TargetObserved, plan_target
 from emulation.elbv2.records import LoadBalancer, Target, TargetGroup, TargetHealth
-from emulation.elbv2.registry import Changed
 from emulation.elbv2.states import State
 from emulation.elbv2.surroundings import Surroundings
 from emulation.errors import SunaboxError
@@ -30,6 +29,8 @@ log = logging.getLogger(__name__)
 _REPORT_EVERY = timedelta(minutes=1)
 
 Key = tuple[str, Target]
+Changed = Callable[[str], object]
+"""Called on the event loop with the ARN of a target group in which some target's health has changed."""
 
 
 class LoadBalancing:
@@ -83,10 +84,21 @@ class LoadBalancing:
 
     # ---- for other services ----
 
+    def groups(self) -> Mapping[str, TargetGroup]:
+        """All target groups, by ARN. On the event loop."""
+        return MappingProxyType(self._groups)
+
+    def caller(self, target_group_arn: str) -> Party | None:
+        """The load balancer that forwards to a group, as security groups see it. On the event loop."""
+        balancer = self._user(target_group_arn)
+        return None if balancer is None else _party(balancer)
+
     def attached(self, target_group_arn: str) -> bool:
+        """Whether a listener of a load balancer forwards to the group."""
         return self._user(target_group_arn) is not None
 
     def subscribe(self, changed: Changed) -> Callable[[], None]:
+        """`changed` is called from now on, until the function that is given back is."""
         self._subscribers.append(changed)
         return lambda: self._subscribers.remove(changed) if changed in self._subscribers else None
 

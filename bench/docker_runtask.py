@@ -13,6 +13,7 @@ from bench.tasks import Tasks
 from emulation.images import archive
 from emulation.images.build import build_python_app
 from emulation.images.library import Library
+from emulation.runtime.dockerd import address
 
 _ONE_BY_ONE = 6
 _TARGET = 1.15
@@ -24,6 +25,10 @@ _PROGRAM = "import signal; signal.signal(signal.SIGTERM, lambda *_: exit(0)); si
 
 
 def measure(rounds: int) -> Iterator[Figure]:
+    if not address.usable():
+        url = address.daemon_url()
+        print(f"left out: {address.obstacle(url) or f'no Docker daemon answers at {url}'}")
+        return
     with TemporaryDirectory(prefix="sunabox-bench-") as folder:
         library, app, saved = Library(Path(folder) / "images"), Path(folder) / "app", Path(folder) / "image.tar"
         app.mkdir()

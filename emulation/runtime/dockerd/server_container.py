@@ -129,7 +129,8 @@ def start(
     Raises SunaboxError.
     """
     container.ports.clear()  # nothing to publish: it is on the host's network
-    container.with_kwargs(network="host", userns_mode="host", labels=dict(labels))
+    # Process ids that a server tells (pg_backend_pid) are this machine's, as they are without Docker.
+    container.with_kwargs(network="host", pid_mode="host", userns_mode="host", labels=dict(labels))
     container.with_volume_mapping(str(folder[0]), folder[1], "rw")
     for path, content in files.items():
         container.with_copy_into_container(content, path)

@@ -59,6 +59,7 @@ from emulation.wiring import (
     container_environment,
 )
 from emulation.wiring_elbv2 import EcsTargetGroups, LoadBalancerVpc, make_load_balancing
+from emulation.wiring_why import Why
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +101,15 @@ class Cloud:
         self._balancing: LoadBalancing | None = None
         self._balancer_vpc: LoadBalancerVpc
         self._elasticache: ElastiCacheEngine | None = None
+        self._why: Why
         self._exit = AsyncExitStack()
 
     def status(self) -> dict[str, object]:
         return {"tasks": self._ecs.running if self._ecs is not None else 0}
+
+    async def why(self, subject: str) -> list[str]:
+        """In sentences, what is wrong with a task, a service or a target; empty where there is none of that name."""
+        return [str(answer) for answer in await self._why.about(subject)]
 
     def rds_certificates(self) -> bytes:
         """The root certificate of RDS, in PEM: what clients need to verify a database's."""
@@ -162,6 +168,7 @@ class Cloud:
         stack.push_async_callback(self._elasticache.close)
         self._balancing = make_load_balancing(api, self.clock, network, folder.path / "elbv2")
         self._balancer_vpc = LoadBalancerVpc(network)
+        self._why = Why(api, network, groups, self._balancing)
         stack.push_async_callback(self._balancing.close)
         logs = AwslogsDriver(api, self.clock)
         stack.push_async_callback(logs.close)

@@ -65,10 +65,10 @@ def refuses_connections(server: Served) -> bool:
     return False
 
 
-def is_up(server: Served) -> bool:
-    """Whether the application can be reached at all, and serves its page."""
+def is_up(server: Served, seconds: float = _SECONDS) -> bool:
+    """Whether the application can be reached at all, and serves its page. TimeoutError where nobody answers."""
     try:
-        return is_healthy(server) and get(server, "/").status == 200
+        return all(_ask(server, "GET", path, seconds=seconds).status == 200 for path in ("/healthz", "/"))
     except ConnectionError:
         return False
 
@@ -88,8 +88,8 @@ def recommended(program: Program) -> list[str]:
     return [line["id"] for line in program.must("recommend").lines("recommend")]
 
 
-def _ask(server: Served, method: str, path: str, body: str | None = None) -> Answer:
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=_SECONDS)
+def _ask(server: Served, method: str, path: str, body: str | None = None, seconds: float = _SECONDS) -> Answer:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=seconds)
     try:
         connection.request(method, path, body)
         response = connection.getresponse()

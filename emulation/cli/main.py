@@ -20,6 +20,7 @@ _COMMANDS = {
     "clock": "emulation.cli.clock",
     "image": "emulation.cli.image",
     "logs": "emulation.cli.logs",
+    "why": "emulation.cli.why",
 }
 
 

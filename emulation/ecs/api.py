@@ -389,6 +389,11 @@ def _member(value: Mapping[str, Any], name: str, _shape: object) -> Any:
     return member.replace(tzinfo=None) if isinstance(member, datetime) else member
 
 
+def all_backends() -> list[EcsBackend]:
+    """Those of all accounts and regions that have been used."""
+    return [one for _, _, one in models.ecs_backends.iter_backends() if isinstance(one, EcsBackend)]
+
+
 def install(api: ApiThread, clock: Clock, engine: EcsEngine, checks: Checks) -> None:
     """Puts all this in moto's place, for the backends that are made from now on."""
     EcsBackend.api, EcsBackend.clock, EcsBackend.engine = api, clock, engine

@@ -5,6 +5,7 @@
     GET  /_sunabox/clock
     POST /_sunabox/clock       {"advance": "1h30m"} | {"speed": 60} | {"freeze": true} | {"resume": true}
     POST /_sunabox/shutdown
+    GET  /_sunabox/why?subject=…   in sentences, what is wrong with a task, a service or a target
 
 Every answer is a JSON object that holds `"product": "sunabox"`; errors hold a `message`. The gateway lets only requests
 for a loopback host through. Changes are refused to web pages: a page that is open in a browser could otherwise stop the
@@ -20,6 +21,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
+from urllib.parse import parse_qs
 
 from emulation import __version__
 from emulation.clock import Timeline, monotonic
@@ -71,6 +73,7 @@ class Controlled(Protocol):
     @property
     def on_shutdown(self) -> Callable[[], None] | None: ...
     def status(self) -> dict[str, object]: ...
+    async def why(self, subject: str) -> list[str]: ...
     def rds_certificates(self) -> bytes: ...
 
 
@@ -130,9 +133,11 @@ class ControlApp:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         method, path = scope["method"], scope["path"].rstrip("/")
-        if path not in self._gets and path not in self._posts:
-            known = ", ".join(sorted({*self._gets, *self._posts}))
+        if path not in self._gets and path not in self._posts and path != "/_sunabox/why":
+            known = ", ".join(sorted({*self._gets, *self._posts, "/_sunabox/why"}))
             raise _Refusal(404, f"There is no {path}. There are: {known}.")
+        if method == "GET" and path == "/_sunabox/why":
+            return 200, await self._why(scope)
         if method in ("GET", "HEAD") and path in self._gets:
             return 200, self._gets[path]()
         if method == "POST" and path in self._posts:
@@ -144,6 +149,15 @@ class ControlApp:
         raise _Refusal(405, f"{path} does not answer {method}.")
 
     # --- /_sunabox/
+
+    async def _why(self, scope: Scope) -> dict[str, object]:
+        subject = parse_qs(scope["query_string"].decode()).get("subject", [""])[0]
+        if not subject:
+            raise _Refusal(400, "Say what about: ?subject=TASK, SERVICE or TARGET.")
+        answers = await self._cloud.why(subject)
+        if not answers:
+            raise _Refusal(404, f"There is no task, service or target {subject!r}. Stopped tasks go after an hour.")
+        return {"answers": answers}
 
     def _status(self) -> dict[str, object]:
         return {

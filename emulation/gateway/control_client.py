@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.client import HTTPConnection, HTTPException
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from emulation.errors import SunaboxError
 from emulation.gateway.durations import format_duration
@@ -49,6 +49,11 @@ class ControlClient:
     def status(self, timeout_seconds: float = _ANSWER_SECONDS) -> dict[str, Any]:
         """What runs: at least `version`, `pid`, `endpoint_url`, `runtime`, `clock`."""
         return self._call("GET", "/_sunabox/status", timeout_seconds=timeout_seconds)
+
+    def why(self, subject: str) -> list[str]:
+        """What is wrong with a task, a service or a target, in sentences. Raises SunaboxError where there is none."""
+        answer = self._call("GET", f"/_sunabox/why?{urlencode({'subject': subject})}")
+        return [str(text) for text in answer["answers"]]
 
     def clock(self) -> ClockState:
         return _clock_state(self._call("GET", "/_sunabox/clock"))

@@ -38,9 +38,13 @@ def install(clock: Clock, installers: dict[str, Installer]) -> None:
 
 def prepare(service: str) -> None:
     """Runs the seam of a service, once."""
-    installer = _installers.pop(service, None)
+    installer = _installers.pop(service, None)  # at once: what it imports may ask for the same service
     if installer is not None:
-        installer()
+        try:
+            installer()
+        except BaseException:
+            _installers[service] = installer  # rather fail again than let moto pretend
+            raise
 
 
 def _bind_time(clock: Clock) -> None:

@@ -43,6 +43,14 @@ class SecurityGroups(Protocol):
     def egress(self, group_id: str) -> tuple[Rule, ...]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """TCP ports on which a task's programs accept connections: from elsewhere, and (others) from the task alone."""
+
+    everywhere: frozenset[int]
+    loopback: frozenset[int]
+
+
 Attempt = Callable[[IPv4Address, int], None]
 """Told of a connection that the task tries to open to an address and port that nothing was opened for yet."""
 
@@ -70,6 +78,10 @@ class Plumbing(Protocol):
 
         Raises ConnectionRefusedError where nothing listens there, TimeoutError after 5 s.
         """
+        ...
+
+    async def listening(self) -> Listening | None:
+        """On which ports the task's programs listen; None where nobody can tell."""
         ...
 
     def splice(self, one: socket.socket, other: socket.socket) -> None:

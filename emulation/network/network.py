@@ -35,7 +35,7 @@ from emulation.clock import Clock
 from emulation.errors import SunaboxError
 from emulation.network.addresses import LOOPBACK, PublicAddresses
 from emulation.network.attachment import Address, Attachment, Wanted, connect, introduce, without_delay
-from emulation.network.base import Interface, Plumbing, SecurityGroups
+from emulation.network.base import Interface, Listening, Plumbing, SecurityGroups
 from emulation.network.destination import Denial, Destination
 from emulation.network.listener import reset
 from emulation.network.reach import Reach, Reaches
@@ -245,6 +245,21 @@ class Network:
     def _record(self, denial: Denial) -> None:
         self._denials.append(denial)
         log.info("%s", denial)
+
+    async def listening(self, eni_id: str) -> Listening | None:
+        """On which ports the programs of a task listen; None where it is not attached, or nobody can tell."""
+        attachment = self._attachments.get(eni_id)
+        return None if attachment is None else await attachment.plumbing.listening()
+
+    def interface(self, eni_id: str) -> Interface | None:
+        """An attached interface."""
+        attachment = self._attachments.get(eni_id)
+        return None if attachment is None else attachment.interface
+
+    def interface_at(self, vpc_id: str, private_ip: str) -> Interface | None:
+        """The attached interface that has an address in a VPC."""
+        attachment = self._vpcs.get(vpc_id, {}).get(IPv4Address(private_ip)) if private_ip else None
+        return None if attachment is None else attachment.interface
 
     # Decisions
 

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 from emulation.clock import SystemClock, real_sleep
-from emulation.network.base import Attempt, Interface, Rule
+from emulation.network.base import Attempt, Interface, Listening, Rule
 from emulation.network.network import Network
 
 ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -55,7 +55,7 @@ class FakePlumbing:
 
     def __init__(self) -> None:
         self.open: set[Address] = set()
-        self.listening: dict[Address, tuple[str, int]] = {}
+        self.served: dict[Address, tuple[str, int]] = {}
         self.names: Mapping[str, IPv4Address] = {}
         self.programs: dict[int, asyncio.Server] = {}
         self.seen: list[IPv4Address] = []
@@ -67,11 +67,11 @@ class FakePlumbing:
     async def listen(self, address: IPv4Address, port: int) -> socket.socket:
         sock = socket.create_server(("127.0.0.1", 0))
         sock.setblocking(False)
-        self.listening[address, port] = sock.getsockname()
+        self.served[address, port] = sock.getsockname()
         return sock
 
     async def open_egress(self, address: IPv4Address, port: int) -> None:
-        assert (address, port) in self.listening, "packets would be delivered to nobody"
+        assert (address, port) in self.served, "packets would be delivered to nobody"
         self.open.add((address, port))
 
     async def close_egress(self, address: IPv4Address, port: int) -> None:
@@ -89,6 +89,9 @@ class FakePlumbing:
             sock.close()
             raise
         return sock
+
+    async def listening(self) -> Listening | None:
+        return Listening(frozenset(self.programs), frozenset())
 
     def splice(self, one: socket.socket, other: socket.socket) -> None:
         pump = asyncio.get_running_loop().create_task(_pump(one, other))
@@ -122,7 +125,7 @@ class FakePlumbing:
             while target not in self.open:
                 self._attempt(*target)
                 await real_sleep(0.01)
-            return await Connection.open(*self.listening[target])
+            return await Connection.open(*self.served[target])
 
     async def close(self) -> None:
         for program in self.programs.values():

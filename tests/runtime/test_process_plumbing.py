@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from emulation.clock import monotonic, real_sleep
+from emulation.network.base import Listening
 from emulation.runtime.base import Container
 from tests.runtime.stage import Printed, Stage, Theatre, descriptors, inside
 
@@ -186,5 +187,23 @@ def test_a_network_that_refuses_a_task_must_leave_nothing_of_it(play_process: Th
             await stage.task()
         assert stage.network.detached == ["eni-5"]
         await real_sleep(0)
+
+    play_process(story)
+
+
+def test_what_a_task_listens_on_must_be_known(play_process: Theatre) -> None:
+    """Ports that others reach are told from those that only the task itself does."""
+    code = (
+        "import socket, time\n"
+        "a = socket.create_server(('0.0.0.0', 7777)); b = socket.create_server(('127.0.0.1', 8000))\n"
+        "print('up', flush=True); time.sleep(60)"
+    )
+
+    async def story(stage: Stage) -> None:
+        printed = Printed()
+        await stage.run(await stage.task(), "python3", "-I", "-S", "-c", code, output=printed)
+        await printed.until("up")
+        plumbing = stage.network.plumbing["eni-5"]
+        assert await plumbing.listening() == Listening(frozenset({7777}), frozenset({8000}))
 
     play_process(story)

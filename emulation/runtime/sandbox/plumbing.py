@@ -9,11 +9,11 @@ import errno
 import logging
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv4Address
 
 from emulation.clock import monotonic
-from emulation.network.base import Attempt
+from emulation.network.base import Attempt, Listening
 from emulation.runtime.sandbox.channel import AgentGone, Channel
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ _SPARE_SOCKETS = 8
 _REPEAT_SECONDS = 1.0
 """A SYN that is older is repeated by the task's own TCP."""
 _MOST_ATTEMPTS = 64
+_LOOPBACK_6 = "00000000000000000000000001000000"
 _IP_HEADER = 10 + 14
 """Where it begins: after the kernel's own header (struct virtio_net_hdr) and Ethernet's."""
 
@@ -94,6 +95,13 @@ class NamespacePlumbing:
             sock.close()
             raise
         return sock
+
+    async def listening(self) -> Listening | None:
+        try:
+            tables = await self._channel.call("tables")
+        except OSError:
+            return None
+        return await asyncio.to_thread(_read, tables)
 
     def splice(self, one: socket.socket, other: socket.socket) -> None:
         self._channel.send({"op": "pump", "id": 0}, [one.fileno(), other.fileno()])
@@ -205,6 +213,9 @@ class HostPlumbing:
             raise
         return sock
 
+    async def listening(self) -> Listening | None:
+        return None
+
     def splice(self, one: socket.socket, other: socket.socket) -> None:
         job = asyncio.get_running_loop().create_task(_join(one, other))
         self._joined.add(job)
@@ -219,6 +230,24 @@ class HostPlumbing:
     def close(self) -> None:
         for job in self._joined:
             job.cancel()
+
+
+def _read(tables: Iterable[int]) -> Listening:
+    """From /proc/net/tcp and tcp6. Source: proc_net_tcp: state 0A is LISTEN, addresses are words of the machine."""
+    rows: list[str] = []
+    for table in tables:
+        with open(table) as file:
+            rows += file.read().splitlines()[1:]
+    everywhere: set[int] = set()
+    loopback: set[int] = set()
+    for row in rows:
+        _, local, _, state, *_ = row.split()
+        if state != "0A":
+            continue
+        address, _, port = local.partition(":")
+        inside = address.endswith("7F") if len(address) == 8 else address == _LOOPBACK_6
+        (loopback if inside else everywhere).add(int(port, 16))
+    return Listening(frozenset(everywhere), frozenset(loopback - everywhere))
 
 
 def _adopt(descriptor: int) -> socket.socket:

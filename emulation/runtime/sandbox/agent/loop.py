@@ -135,6 +135,14 @@ class Agent:
             sock.listen(256)
             return {}, [sock.detach()]
 
+    def tables(self, _message: dict[str, Any], _: list[int]) -> Reply:
+        """The tables of the task's TCP sockets, open to be read: which network they are of was decided by opening."""
+        self._inside()
+        try:
+            return {}, [os.open(f"/proc/thread-self/net/{name}", os.O_RDONLY) for name in ("tcp", "tcp6")]
+        finally:
+            self._back()
+
     def sockets(self, message: dict[str, Any], _: list[int]) -> Reply:
         return {}, [self._socket(False).detach() for _ in range(message["count"])]
 
@@ -235,6 +243,7 @@ def _user_namespace(ids: int) -> int:
 _OPERATIONS: dict[str, Callable[[Agent, dict[str, Any], list[int]], Reply]] = {
     "listen": Agent.listen,
     "sockets": Agent.sockets,
+    "tables": Agent.tables,
     "egress": Agent.egress,
     "answers": Agent.answers,
     "capture": Agent.capture,

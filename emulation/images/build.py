@@ -22,6 +22,7 @@ from emulation.images.interpreter import SITE_PACKAGES, base_layer
 from emulation.images.layer_writer import LayerTree, WrittenLayer
 from emulation.images.library import Library
 from emulation.images.manifest import OCI_CONFIG, OCI_MANIFEST, Descriptor, host_platform
+from emulation.images.reference import ImageReference
 from emulation.images.source import ResolvedImage
 
 _LEFT_OUT = {"__pycache__", "build", "dist", "node_modules", "venv"}
@@ -66,6 +67,8 @@ def build_python_app(
     app = app.resolve()
     if not app.is_dir():
         raise ImageError(f"{app} is no folder: give the folder of a Python application")
+    for name in names:
+        ImageReference.parse(name)  # a wrong name is said at once, not after the work
     project = read_project(app)
     if unknown := sorted(set(extras) - set(project.extras)):
         raise ImageError(f"{project.name} has no optional dependencies {', '.join(unknown)}: see its pyproject.toml")

@@ -153,3 +153,10 @@ def test_a_missing_requirement_is_named(
     """The error says what to install."""
     with pytest.raises(ImageError, match=message):
         build_python_app(app, library=library, extras=extras, requirements=requirements)
+
+
+def test_a_wrong_name_is_said_before_the_work(app: Path, library: Library) -> None:
+    """Packing an application takes a while."""
+    with pytest.raises(ImageError, match="invalid reference format: 'BAD TAG'"):
+        build_python_app(app, library=library, names=["app:1", "BAD TAG"])
+    assert not any(path.is_file() for path in (library.root / "blobs" / "sha256").glob("*"))

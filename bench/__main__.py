@@ -14,6 +14,8 @@ MEASUREMENTS = {
     "process_tasks": "tasks as processes",
     "memory_tasks": "tasks in memory, few and many",
     "service_planning": "a look at 200 services",
+    "service_replacement": "a killed container of a service, replaced",
+    "service_planning": "a look at 200 services",
     "docker_runtask": "tasks on docker, beside docker run",
 }
 

@@ -188,6 +188,8 @@ class ServiceRecord:
             "availabilityZoneRebalancing": settings.get("availabilityZoneRebalancing") or "DISABLED",
             **_kind(release),
         }
+        if release.launch_type == "FARGATE":
+            service["platformVersion"] = release.asked.get("platformVersion") or "LATEST"
         if release.load_balancers:
             role = "role/aws-service-role/ecs.amazonaws.com/AWSServiceRoleForECS"
             service["roleArn"] = f"arn:{self.arn.split(':')[1]}:iam::{self.account}:{role}"

@@ -15,7 +15,7 @@ MEASUREMENTS = {
     "memory_tasks": "tasks in memory, few and many",
     "service_planning": "a look at 200 services",
     "service_replacement": "a killed container of a service, replaced",
-    "service_planning": "a look at 200 services",
+    "alb_throughput": "requests through a load balancer, beside a static Envoy",
     "docker_runtask": "tasks on docker, beside docker run",
 }
 

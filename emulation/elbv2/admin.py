@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 _SECONDS = 5.0
-_SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\d+)$", re.MULTILINE)
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? ([\d.e+]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 Labels = tuple[tuple[str, str], ...]
@@ -51,9 +51,12 @@ def parse_taken(text: str) -> Taken:
     )
 
 
-def parse_counters(text: str) -> dict[tuple[str, Labels], int]:
+COUNTERS_QUERY = "/stats/prometheus?usedonly&filter=sunabox_alb|upstream_rq_time"
+
+
+def parse_counters(text: str) -> dict[tuple[str, Labels], float]:
     """Counters in the format of Prometheus, by name and labels."""
-    return {(name, tuple(_LABEL.findall(labels))): int(value) for name, labels, value in _SAMPLE.findall(text)}
+    return {(name, tuple(_LABEL.findall(labels))): float(value) for name, labels, value in _SAMPLE.findall(text)}
 
 
 class _UnixConnection(http.client.HTTPConnection):

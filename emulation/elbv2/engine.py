@@ -249,7 +249,7 @@ class LoadBalancing:
             with self._clock.working("metrics of load balancers"):
                 now = await self._surroundings.data_plane.counters()
                 counted, self._counted = metrics.since(self._counted, now), now
-                data = metrics.requests(counted, self._balancers)
+                data = metrics.requests(counted, self._balancers.values())
                 for balancer in self._balancers.values():
                     for group in sorted(balancer.target_groups & self._groups.keys()):
                         name = self._groups[group].full_name

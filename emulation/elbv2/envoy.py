@@ -121,10 +121,10 @@ class Envoy:
         if (gate := self._gates.pop(address, None)) is not None:
             gate.close()
 
-    async def counters(self) -> Mapping[tuple[str, admin.Labels], int]:
+    async def counters(self) -> Mapping[tuple[str, admin.Labels], float]:
         """Envoy's counters of requests since its start; empty when it does not run."""
         with suppress(OSError, http.client.HTTPException):
-            return admin.parse_counters(await self._ask("/stats/prometheus?usedonly&filter=sunabox_alb"))
+            return admin.parse_counters(await self._ask(admin.COUNTERS_QUERY))
         return {}
 
     async def close(self) -> None:

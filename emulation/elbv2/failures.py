@@ -2,7 +2,6 @@
 
 from emulation.errors import SunaboxError
 
-
 NOT_EMULATED = "NotImplemented"
 
 

@@ -3,20 +3,22 @@
 Source: CloudWatch metrics for your Application Load Balancer.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from emulation.elbv2.admin import Labels
 from emulation.elbv2.records import LoadBalancer, TargetHealth
 
 NAMESPACE = "AWS/ApplicationELB"
-_REQUESTS, _MICROSECONDS = "envoy_sunabox_alb_requests", "envoy_sunabox_alb_microseconds"
+_REQUESTS = re.compile(r"envoy_sunabox_alb_(\w+)_requests")
+_TIMES = re.compile(r"envoy_cluster_(\w+)_upstream_rq_time_(sum|count)")
 _NO_TARGET = ("UH", "NR", "NC", "UO")
 """Envoy's flags of requests for which no target could be chosen."""
 _TOLD_APART = (500, 502, 503, 504)
 
-Counters = Mapping[tuple[str, Labels], int]
+Counters = Mapping[tuple[str, Labels], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +38,36 @@ class Datum:
         return self.total / self.count
 
 
-def since(before: Counters, now: Counters) -> dict[tuple[str, Labels], int]:
+def since(before: Counters, now: Counters) -> dict[tuple[str, Labels], float]:
     """What was counted between two looks. A counter that is smaller than before began anew."""
     return {key: value - before.get(key, 0) if value >= before.get(key, 0) else value for key, value in now.items()}
 
 
-def requests(counted: Counters, balancers: Mapping[str, LoadBalancer]) -> list[Datum]:
-    """The data points about requests, each for the load balancer, and, where targets are concerned, for their group."""
+def requests(counted: Counters, balancers: Collection[LoadBalancer]) -> list[Datum]:
+    """The data points about requests, each for the load balancer, and, where targets are concerned, for their group.
+
+    Emulation: TargetResponseTime ends with the end of a target's response, not with its beginning.
+    """
+    arns = {balancer.id: balancer.arn for balancer in balancers}
+    users = {arn.rpartition("/")[2]: (b.arn, arn.rpartition(":")[2]) for b in balancers for arn in b.target_groups}
     counts: Counter[tuple[str, str, str]] = Counter()
-    micros: Counter[tuple[str, str]] = Counter()
-    answers: Counter[tuple[str, str]] = Counter()
+    times: dict[tuple[str, str], dict[str, float]] = {}
     for (name, labels), value in counted.items():
-        told = dict(labels)
-        arn, group, code = told.get("balancer", ""), told.get("group", ""), int(told.get("code") or 0)
-        if arn not in balancers or not value:
-            continue
-        if name == _MICROSECONDS:
-            micros[arn, group] += value
-        elif name == _REQUESTS:
-            flags = told.get("flags", "-")
-            if group and flags == "-":
-                answers[arn, group] += value
-            for metric in _metrics_of(group, code, flags):
-                counts[arn, group, metric] += value
+        if (found := _REQUESTS.fullmatch(name)) and found[1] in arns:
+            group, code, flags = dict(labels)["of"].split(" ")
+            for metric in _metrics_of(group, int(code), flags):
+                counts[arns[found[1]], group, metric] += int(value)
+        elif (found := _TIMES.fullmatch(name)) and found[1] in users:
+            times.setdefault(users[found[1]], {})[found[2]] = value
     data = [
         datum
         for (arn, group, metric), value in sorted(counts.items())
+        if value
         for datum in _both(arn, group, metric, "Count", value, 1)
     ]
-    for (arn, group), value in sorted(micros.items()):
-        if answers[arn, group]:
-            data += _both(arn, group, "TargetResponseTime", "Seconds", value / 1e6, answers[arn, group])
+    for (arn, group), one in sorted(times.items()):
+        if one.get("count"):
+            data += _both(arn, group, "TargetResponseTime", "Seconds", one.get("sum", 0) / 1000, one["count"])
     return _summed(data)
 
 

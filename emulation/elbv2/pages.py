@@ -23,30 +23,35 @@ def page(status: int) -> str:
     return "".join(f"{line}\r\n" for line in lines)
 
 
-REQUEST_SCRIPT = """
+TRACE_SCRIPT = """
 math.randomseed(os.time() + math.floor(os.clock() * 1000000))
+local format, random, time = string.format, math.random, os.time
 
-local function trace_id()
-  local function part() return string.format("%08x", math.random(0, 0x7fffffff)) end
-  return string.format("1-%08x-", os.time()) .. part() .. part() .. part()
+local function identity(field)
+  local one, two, three = random(0, 2147483647), random(0, 2147483647), random(0, 2147483647)
+  return format("%s=1-%08x-%08x%08x%08x", field, time(), one, two, three)
 end
 
 local function trace(headers)
   local given = headers:get("x-amzn-trace-id")
   if given == nil then
-    headers:add("x-amzn-trace-id", "Root=" .. trace_id())
+    headers:add("x-amzn-trace-id", identity("Root"))
   elseif given:find("Root=", 1, true) == nil then
-    headers:replace("x-amzn-trace-id", "Root=" .. trace_id() .. ";" .. given)
+    headers:replace("x-amzn-trace-id", identity("Root") .. ";" .. given)
   else
-    headers:replace("x-amzn-trace-id", "Self=" .. trace_id() .. ";" .. given:gsub("Self=[^;]*;?", ""))
+    headers:replace("x-amzn-trace-id", identity("Self") .. ";" .. given:gsub("Self=[^;]*;?", ""))
   end
 end
 
 function envoy_on_request(handle)
-  local headers = handle:headers()
-  trace(headers)
-  local to = handle:metadata():get("redirect")
-  if to == nil then return end
+  trace(handle:headers())
+end
+"""
+"""Lua for Envoy: the tracing header of each request. Source: Request tracing for your Application Load Balancer."""
+
+REDIRECT_SCRIPT = """
+function envoy_on_request(handle)
+  local headers, to = handle:headers(), handle:metadata():get("redirect")
   local path, query = headers:get(":path"):match("^/?([^?]*)%??(.*)$")
   local known = {
     protocol = to.protocol, port = to.port, path = path, query = query,
@@ -58,7 +63,4 @@ function envoy_on_request(handle)
   handle:respond(answer, to.page)
 end
 """
-"""Lua for Envoy: the tracing header of each request, and redirects.
-
-Source: Request tracing for your Application Load Balancer; Redirect actions.
-"""
+"""The same for redirects, whose routes have what they lead to as metadata. Source: Redirect actions."""

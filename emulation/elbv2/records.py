@@ -152,6 +152,10 @@ class LoadBalancer:
         return self.arn.partition(":loadbalancer/")[2]
 
     @property
+    def id(self) -> str:
+        return self.arn.rpartition("/")[2]
+
+    @property
     def name(self) -> str:
         return self.full_name.split("/")[1]
 

@@ -4,27 +4,28 @@ from ipaddress import IPv4Address
 
 from emulation.elbv2.admin import parse_counters
 from emulation.elbv2.metrics import hosts, requests, since
-from emulation.elbv2.records import LoadBalancer, TargetHealth
+from emulation.elbv2.records import Forward, Listener, LoadBalancer, Rule, TargetHealth
 
 ARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/50dc"
-BALANCER = LoadBalancer(ARN, "vpc-1", "127.0.4.1", (IPv4Address("10.0.0.9"),))
-TEXT = f"""
+GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1"
+LISTENER = Listener(f"{ARN}/1", 80, 80, (Rule(Forward(((GROUP, 1),))),))
+BALANCER = LoadBalancer(ARN, "vpc-1", "127.0.4.1", (IPv4Address("10.0.0.9"),), listeners=(LISTENER,))
+TEXT = """
 # TYPE envoy_sunabox_alb_requests counter
-envoy_sunabox_alb_requests{{balancer="{ARN}",group="targetgroup/a/1",code="200",flags="-"}} 3
-envoy_sunabox_alb_requests{{balancer="{ARN}",group="targetgroup/a/1",code="404",flags="-"}} 1
-envoy_sunabox_alb_requests{{balancer="{ARN}",group="targetgroup/b/2",code="200",flags="-"}} 4
-envoy_sunabox_alb_requests{{balancer="{ARN}",group="targetgroup/b/2",code="502",flags="UF"}} 2
-envoy_sunabox_alb_requests{{balancer="{ARN}",group="targetgroup/b/2",code="503",flags="UH"}} 5
-envoy_sunabox_alb_requests{{balancer="{ARN}",group="",code="301",flags="-"}} 6
-envoy_sunabox_alb_microseconds{{balancer="{ARN}",group="targetgroup/a/1",code="200",flags="-"}} 8000
+envoy_sunabox_alb_50dc_requests{of="targetgroup/a/1 200 -"} 3
+envoy_sunabox_alb_50dc_requests{of="targetgroup/a/1 404 -"} 1
+envoy_sunabox_alb_50dc_requests{of="targetgroup/b/2 200 -"} 4
+envoy_sunabox_alb_50dc_requests{of="targetgroup/b/2 502 UF"} 2
+envoy_sunabox_alb_50dc_requests{of="targetgroup/b/2 503 UH"} 5
+envoy_sunabox_alb_50dc_requests{of=" 301 -"} 6
+envoy_cluster_1_upstream_rq_time_sum{} 8
+envoy_cluster_1_upstream_rq_time_count{} 4
 """
 
 
 def test_requests_are_told_apart_by_who_answered() -> None:
     """What targets answered, what the load balancer answered for them, and what never reached a target."""
-    data = {
-        (d.name, dict(d.dimensions).get("TargetGroup", "")): d for d in requests(parse_counters(TEXT), {ARN: BALANCER})
-    }
+    data = {(d.name, dict(d.dimensions).get("TargetGroup", "")): d for d in requests(parse_counters(TEXT), [BALANCER])}
     totals = {key: datum.total for key, datum in data.items()}
     assert totals["RequestCount", ""] == 3 + 1 + 4 + 2
     assert totals["RequestCount", "targetgroup/b/2"] == 4 + 2

@@ -52,6 +52,7 @@ def container(spec: ContainerSpec, around: Surroundings) -> dict[str, Any]:
         "Env": [f"{name}={value}" for name, value in environment.items()],
         "User": spec.user or spec.image.config.user,
         "WorkingDir": spec.working_directory or spec.image.config.working_directory or "/",
+        "Volumes": {target: {} for target in spec.image.config.volumes},
         "Labels": dict(around.labels),
         "Healthcheck": {"Test": ["NONE"]},  # ECS looks after the health of containers, and not the image
         "AttachStdout": True,

@@ -79,6 +79,7 @@ class EcsBackend(models.EC2ContainerServiceBackend):
             "ephemeralStorage": definition.ephemeral_storage,
             "proxyConfiguration": definition.proxy_configuration,
             "runtimePlatform": definition.runtime_platform,
+            "inferenceAccelerators": definition.inference_accelerators,
         }
         return {name: value for name, value in members.items() if value is not None}
 

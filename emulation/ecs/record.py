@@ -6,6 +6,7 @@ replaces the whole frozen value, so that either side may read the other's at any
 Source: Amazon ECS API reference, Task, Container, Attachment.
 """
 
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any
 from emulation.ecs.definition import ContainerDefinition, parse_container
 from emulation.ecs.observation import ContainerObserved, Health, Progress, Stop, TaskDesired, TaskObserved, TaskStatus
 
+_ARM = platform.machine() in ("aarch64", "arm64")
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 
 
@@ -169,7 +171,7 @@ class TaskRecord:
             "platformFamily": "Linux",
             "ephemeralStorage": request.ephemeral_storage,
             "enableExecuteCommand": False,
-            "attributes": [{"name": "ecs.cpu-architecture", "value": "x86_64"}],
+            "attributes": [{"name": "ecs.cpu-architecture", "value": "arm64" if _ARM else "x86_64"}],
             "overrides": _overrides(request),
             "attachments": [_attachment(seen.attachment)],
             "containers": [self._container(c) for c in self.containers],

@@ -4,6 +4,7 @@ Source: Amazon ECS task definition parameters for Fargate (task CPU and memory);
 """
 
 import json
+import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -239,6 +240,8 @@ def _check_awsvpc_containers(containers: Sequence[Json]) -> None:
 
 def check_run(request: Json, definition: Json, compatibilities: Sequence[str], launch_type: str) -> None:
     """RunTask on an existing cluster and task definition. Raises EcsError."""
+    if launch_type not in _LAUNCH_TYPES:
+        raise invalid_parameter(f"launch type should be one of [{','.join(_LAUNCH_TYPES)}]")
     count = request.get("count", 1)
     if not 1 <= count <= 10:
         raise invalid_parameter("Tasks count must be between 1 and 10." if count > 10 else "count must be at least 1.")
@@ -280,6 +283,9 @@ def _any(definition: Json, asked: Callable[[Json], object]) -> bool:
     return any(asked(container) for container in definition["containerDefinitions"])
 
 
+_LAUNCH_TYPES = ("EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES")
+_OWN_ARCHITECTURE = "ARM64" if platform.machine() in ("aarch64", "arm64") else "X86_64"
+
 # Emulation: a task definition with one of these can be registered, and not be run.
 UNSUPPORTED: Mapping[str, Callable[[Json], object]] = {
     "volumes of EFS": lambda d: any(v.get("efsVolumeConfiguration") for v in d.get("volumes") or ()),
@@ -299,6 +305,12 @@ UNSUPPORTED: Mapping[str, Callable[[Json], object]] = {
     "FireLens": lambda d: _any(d, lambda c: c.get("firelensConfiguration")),
     "a shared PID namespace": lambda d: d.get("pidMode"),
     "GPUs": lambda d: any(c.get("resourceRequirements") for c in d["containerDefinitions"]),
+    "inferenceAccelerators": lambda d: d.get("inferenceAccelerators"),
+    "dockerSecurityOptions": lambda d: _any(d, lambda c: c.get("dockerSecurityOptions")),
+    "disableNetworking": lambda d: _any(d, lambda c: c.get("disableNetworking")),
+    "processors of another kind than this machine's": lambda d: (
+        ((d.get("runtimePlatform") or {}).get("cpuArchitecture") or _OWN_ARCHITECTURE) != _OWN_ARCHITECTURE
+    ),
 }
 """What a task may ask for on AWS and cannot have here. RunTask refuses it rather than leave it out."""
 

@@ -118,6 +118,7 @@ def test_run_task_refuses_what_does_not_fit(ecs: Ecs) -> None:
          "InvalidParameterException", "Container Overrides length must be at most 8192"),
         ({"overrides": {"taskRoleArn": "arn:aws:iam::123456789012:role/none"}}, "ClientException",
          "ECS was unable to assume the role 'arn:aws:iam::123456789012:role/none'"),
+        ({"launchType": "WAT"}, "InvalidParameterException", "launch type should be one of [EC2,FARGATE,"),
         ({"launchType": "EC2"}, "InvalidParameterException", "No Container Instances were found in your cluster."),
     ]  # fmt: skip
     for changes, code, message in refusals:

@@ -57,7 +57,7 @@ class AwsAccount:
         }
 
     def stop_tasks(self) -> None:
-        """Asks every ECS service and task of the account to stop, in each region that was used. Does not wait for it."""
+        """Asks each ECS service and task of the account to stop, in every region that was used. Does not wait."""
         for region in sorted(self._task_regions):
             ecs = self.client("ecs", region_name=region)
             for cluster in _pages(ecs, "list_clusters", "clusterArns"):

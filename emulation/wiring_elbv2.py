@@ -138,7 +138,6 @@ def _report(data: Sequence[Datum], now: datetime) -> None:
 
     for (account, region), of_place in groupby(sorted(data, key=place), place):
         sets = [
-            # Emulation: of response times the sum and the number are known; AWS has the extremes, too.
             StatisticSet(one.name, one.dimensions, one.unit, now, one.total, one.average, one.average, one.count)
             for one in of_place
         ]

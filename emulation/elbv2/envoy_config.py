@@ -62,7 +62,7 @@ def render(
     used = sorted({arn for balancer in balancers for arn in balancer.target_groups if arn in groups})
     return Rendered(
         listeners=tuple(
-            made for b in balancers for listener in _ordered(b.listeners) for made in _envoy_listeners(b, listener)
+            made for b in balancers for one in _ordered(b.listeners) for made in _envoy_listeners(b, one, groups)
         ),
         routes={_routes_file(ls): discovery([_routes(b, ls, groups)]) for b in balancers for ls in b.listeners},
         clusters={arn: _cluster(groups[arn]) for arn in used},
@@ -91,8 +91,9 @@ def _routes_file(listener: Listener) -> str:
 # ---- listeners ----
 
 
-def _envoy_listeners(balancer: LoadBalancer, listener: Listener) -> Iterable[Json]:
-    manager = _connection_manager(balancer, listener)
+def _envoy_listeners(balancer: LoadBalancer, listener: Listener, groups: Mapping[str, TargetGroup]) -> Iterable[Json]:
+    sticky = any(groups[arn].sticky_for is not None for arn in listener.target_groups if arn in groups)
+    manager = _connection_manager(balancer, listener, sticky=sticky)
     chain = [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]
     if balancer.address is not None:
         socket = {"address": str(balancer.address), "port_value": listener.published_port}
@@ -115,7 +116,9 @@ def _listener(name: str, address: Json, chain: list[Json]) -> Json:
     }
 
 
-def _connection_manager(balancer: LoadBalancer, listener: Listener) -> Json:
+def _connection_manager(balancer: LoadBalancer, listener: Listener, *, sticky: bool) -> Json:
+    """Each filter costs time on every request, so those that no rule or group needs are left out."""
+    by_source = any(condition.field == "source-ip" for rule in listener.rules for condition in rule.conditions)
     idle = _seconds(balancer.idle_timeout)
     return {
         "@type": f"{_TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -137,8 +140,8 @@ def _connection_manager(balancer: LoadBalancer, listener: Listener) -> Json:
             "max_connection_duration": _seconds(balancer.client_keep_alive),
         },
         "upgrade_configs": [{"upgrade_type": "websocket"}],
-        "early_header_mutation_extensions": [_remember_source()],
-        "http_filters": [_script_filter(), _stickiness_filter(), _router_filter()],
+        "early_header_mutation_extensions": [_remember_source()] if by_source else [],
+        "http_filters": [_script_filter(), *([_stickiness_filter()] if sticky else []), _router_filter()],
         "access_log": [_counter(balancer)],
         "local_reply_config": {"mappers": _error_pages()},
     }

@@ -46,7 +46,8 @@ def since(before: Counters, now: Counters) -> dict[tuple[str, Labels], float]:
 def requests(counted: Counters, balancers: Collection[LoadBalancer]) -> list[Datum]:
     """The data points about requests, each for the load balancer, and, where targets are concerned, for their group.
 
-    Emulation: TargetResponseTime ends with the end of a target's response, not with its beginning.
+    Emulation: TargetResponseTime ends with the end of a target's response, not with its beginning, and its extremes
+    are not known.
     """
     arns = {balancer.id: balancer.arn for balancer in balancers}
     users = {arn.rpartition("/")[2]: (b.arn, arn.rpartition(":")[2]) for b in balancers for arn in b.target_groups}

@@ -4,26 +4,24 @@ moto keeps the records. After each change, the load balancers and target groups 
 as values. All of this runs on the API thread.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
 from typing import Any, ClassVar
 
 from moto.core.errors import COMMON_ERROR_CODES
 from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
-from moto.ec2.exceptions import EC2ClientError
 from moto.elb import urls as elb_urls
 from moto.elbv2 import models, urls
 from moto.elbv2.responses import ELBV2Response
 from moto.moto_api._internal import mock_random
 
 from emulation.core.api_thread import ApiThread
-from emulation.elbv2 import attributes, conversion, validation
+from emulation.elbv2 import attributes, conversion, placement, validation
 from emulation.elbv2.engine import LoadBalancing
 from emulation.elbv2.failures import ElbError, TargetRefused, validation_error
-from emulation.elbv2.health import NOT_REGISTERED, describe
+from emulation.elbv2.health import health_json, newest
 from emulation.elbv2.records import Target, TargetHealth
-from emulation.elbv2.states import State
 from emulation.elbv2.surroundings import Interfaces, Vpc
 from emulation.errors import SunaboxError
 
@@ -62,7 +60,7 @@ class TargetGroup(models.FakeTargetGroup):
     def load_balancer_arns(self) -> list[str]:
         """Those that forward to it now. moto only ever adds to its list."""
         backend = models.elbv2_backends[self.account_id][self.region_name]
-        return [b.arn for b in backend.load_balancers.values() if self.arn in _groups_of_balancer(b)]
+        return [b.arn for b in backend.load_balancers.values() if self.arn in conversion.groups_of_balancer(b)]
 
     @load_balancer_arns.setter
     def load_balancer_arns(self, _: list[str]) -> None: ...
@@ -94,8 +92,8 @@ class Elbv2Backend(models.ELBv2Backend):
         validation.load_balancer_name(name)
         subnets = [*subnet_ids, *(mapping["SubnetId"] for mapping in subnet_mappings or ())]
         scheme = scheme or "internet-facing"
-        vpc_id = self._check_subnets(subnets)
-        groups = self._check_security_groups(security_groups or (), vpc_id)
+        vpc_id = placement.check_subnets(self.ec2_backend, subnets)
+        groups = placement.check_security_groups(self.ec2_backend, security_groups or (), vpc_id)
         if (same := next((b for b in self.load_balancers.values() if b.name == name), None)) is not None:
             if (same.scheme, {s.id for s in same.subnets}, set(same.security_groups)) == (
                 scheme, set(subnets), set(groups)
@@ -136,36 +134,6 @@ class Elbv2Backend(models.ELBv2Backend):
         # Emulation: DNSName is an address, which every client on the host can connect to; names do not resolve there.
         balancer.dns_name = str(balancer.address)
 
-    def _check_subnets(self, subnet_ids: Sequence[str]) -> str:
-        """Their VPC."""
-        subnets = []
-        for subnet_id in subnet_ids:
-            try:
-                subnets.append(self.ec2_backend.get_subnet(subnet_id))
-            except EC2ClientError:
-                raise ElbError("SubnetNotFound", f"The subnet ID '{subnet_id}' does not exist") from None
-        zones = {subnet.availability_zone for subnet in subnets}
-        if len(zones) < 2:
-            raise validation_error("At least two subnets in two different Availability Zones must be specified")
-        if len(zones) < len(subnets):
-            message = "A load balancer cannot be attached to multiple subnets in the same Availability Zone"
-            raise ElbError("InvalidConfigurationRequest", message)
-        if len({subnet.vpc_id for subnet in subnets}) > 1:
-            raise ElbError("InvalidConfigurationRequest", "All subnets must be of the same VPC")
-        return str(subnets[0].vpc_id)
-
-    def _check_security_groups(self, group_ids: Sequence[str], vpc_id: str) -> list[str]:
-        """The groups, or the VPC's default one where none is given."""
-        for group_id in group_ids:
-            group = self.ec2_backend.get_security_group_from_id(group_id)
-            if group is None:
-                raise ElbError("InvalidConfigurationRequest", f"Security group '{group_id}' does not exist")
-            if group.vpc_id != vpc_id:
-                message = f"Security group '{group_id}' does not belong to VPC '{vpc_id}'"
-                raise ElbError("InvalidConfigurationRequest", message)
-        default = self.ec2_backend.get_default_security_group(vpc_id)
-        return list(group_ids) or ([default.id] if default else [])
-
     def delete_load_balancer(self, arn: str) -> None:
         balancer = self.load_balancers.get(arn)
         if not isinstance(balancer, LoadBalancer):
@@ -188,10 +156,8 @@ class Elbv2Backend(models.ELBv2Backend):
 
     def set_security_groups(self, arn: str, sec_groups: list[str]) -> None:
         balancer = self._balancer(arn)
-        balancer.security_groups = self._check_security_groups(sec_groups, balancer.vpc_id)
-        for eni_id in balancer.interfaces.eni_ids:
-            eni = self.ec2_backend.get_network_interface(eni_id)
-            eni.group_set[:] = [self.ec2_backend.get_security_group_from_id(one) for one in balancer.security_groups]
+        balancer.security_groups = placement.check_security_groups(self.ec2_backend, sec_groups, balancer.vpc_id)
+        placement.set_security_groups(self.ec2_backend, balancer.interfaces.eni_ids, balancer.security_groups)
         self._publish(balancer)
 
     def set_subnets(self, arn: str, subnets: list[str], subnet_mappings: list[dict[str, Any]]) -> Any:
@@ -314,7 +280,9 @@ class Elbv2Backend(models.ELBv2Backend):
     # ---- target groups ----
 
     def create_target_group(self, name: str, **kwargs: Any) -> models.FakeTargetGroup:
-        validation.target_group({_api_name(key): value for key, value in kwargs.items() if value is not None}, new=True)
+        validation.target_group(
+            {conversion.api_name(key): value for key, value in kwargs.items() if value is not None}, new=True
+        )
         if (same := next((g for g in self.target_groups.values() if g.name == name), None)) is not None:
             message = f"A target group with the same name '{same.name}' exists, but with different settings"
             raise ElbError("DuplicateTargetGroupName", message)
@@ -347,12 +315,13 @@ class Elbv2Backend(models.ELBv2Backend):
     def register_targets(self, target_group_arn: str, instances: Sequence[Mapping[str, Any]]) -> None:
         group = self._group(target_group_arn)
         targets = [conversion.checked_target(target, group.port) for target in instances]
+        blocks = placement.blocks(self.ec2_backend, group.vpc_id)
         for target in targets:
             if group.target_type == "instance":
                 # Emulation: there are no instances yet, so AWS's own words for one that does not run are true.
                 message = "The following targets are not in a running state and cannot be registered"
                 raise TargetRefused("InvalidTarget", f"{message}: '{target.id}'")
-            validation.ip_target(target.id, target.port, self._blocks(group.vpc_id), group.vpc_id)
+            validation.ip_target(target.id, target.port, blocks, group.vpc_id)
         if len(group.targets.keys() | set(targets)) > validation.MOST_TARGETS:
             raise ElbError("TooManyTargets", "The maximum number of targets per target group has been reached")
         for target in targets:
@@ -376,25 +345,9 @@ class Elbv2Backend(models.ELBv2Backend):
         seen = self.balancing.health(target_group_arn)
         asked = [conversion.checked_target(target, group.port) for target in targets]
         return [
-            (target, _health(target in group.targets, seen.get(target), bool(group.load_balancer_arns)))
+            (target, newest(target in group.targets, seen.get(target), bool(group.load_balancer_arns)))
             for target in asked or sorted({*seen, *group.targets})
         ]
-
-    def _blocks(self, vpc_id: str) -> list[str]:
-        vpc = self.ec2_backend.get_vpc(vpc_id)
-        more = (one["cidr_block"] for one in vpc.get_cidr_block_association_set())
-        return sorted({vpc.cidr_block, *more})
-
-    def _zones(self, group: models.FakeTargetGroup) -> dict[str, str]:
-        """The zones of the targets' addresses, as far as they are in a subnet."""
-        subnets = [
-            (IPv4Network(subnet.cidr_block), subnet.availability_zone)
-            for of_zone in self.ec2_backend.subnets.values()
-            for subnet in of_zone.values()
-            if subnet.vpc_id == group.vpc_id
-        ]
-        ids = {target.id for target in group.targets}  # type: ignore[attr-defined]  # see TargetGroup
-        return {id: zone for id in ids for network, zone in subnets if IPv4Address(id) in network}
 
     # ---- records ----
 
@@ -420,7 +373,8 @@ class Elbv2Backend(models.ELBv2Backend):
         self.api.post(self.balancing.put_load_balancer, value)
 
     def _publish_group(self, group: models.FakeTargetGroup) -> None:
-        self.api.post(self.balancing.put_target_group, conversion.target_group(group, self._zones(group)))
+        zones = placement.zones(self.ec2_backend, group.vpc_id, {target.id for target in group.targets})  # type: ignore[attr-defined]
+        self.api.post(self.balancing.put_target_group, conversion.target_group(group, zones))
 
 
 class Elbv2Response(ELBV2Response):
@@ -478,7 +432,7 @@ class Elbv2Response(ELBV2Response):
                     {
                         "Target": {"Id": target.id, "Port": target.port},
                         "HealthCheckPort": str(target.port if check_port == "traffic-port" else check_port),
-                        "TargetHealth": _health_json(health),
+                        "TargetHealth": health_json(health),
                     }
                     for target, health in backend.target_health(arn, self._get_param("Targets") or [])
                 ]
@@ -539,38 +493,3 @@ def _backend_of(arn: str) -> Elbv2Backend:
     backend = models.elbv2_backends[account][region]
     assert isinstance(backend, Elbv2Backend), "emulation.elbv2.api.install was called too late"
     return backend
-
-
-def _groups_of_balancer(balancer: models.FakeLoadBalancer) -> set[str]:
-    actions: Iterable[Any] = (
-        action for one in balancer.listeners.values() for rule in one.rules.values() for action in rule.actions
-    )
-    return {arn for action in actions for arn in conversion.groups_of(action.data)}
-
-
-def _health(registered: bool, seen: TargetHealth | None, in_use: bool) -> TargetHealth:
-    """What was seen last may be older than what was asked last."""
-    if registered and (seen is None or seen.state == State.DRAINING):
-        state = State.INITIAL if in_use else State.UNUSED
-        return describe(state, configured=False, failure=None, in_use=False)
-    if not registered and seen is not None and seen.state != State.DRAINING:
-        return describe(State.DRAINING, configured=True, failure=None, in_use=in_use)
-    return seen or NOT_REGISTERED
-
-
-def _health_json(health: TargetHealth) -> dict[str, str]:
-    shown = {"State": str(health.state), "Reason": health.reason, "Description": health.description}
-    return {name: value for name, value in shown.items() if value}
-
-
-def _api_name(keyword: str) -> str:
-    """moto's keyword arguments in the API's names: healthcheck_path → HealthCheckPath."""
-    names = {
-        "healthcheck_enabled": "HealthCheckEnabled",
-        "healthcheck_interval_seconds": "HealthCheckIntervalSeconds",
-        "healthcheck_path": "HealthCheckPath",
-        "healthcheck_port": "HealthCheckPort",
-        "healthcheck_protocol": "HealthCheckProtocol",
-        "healthcheck_timeout_seconds": "HealthCheckTimeoutSeconds",
-    }
-    return names.get(keyword) or "".join(part.capitalize() for part in keyword.split("_"))

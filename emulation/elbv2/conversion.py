@@ -75,6 +75,25 @@ def groups_of(action: Mapping[str, Any]) -> list[str]:
     return [arn for arn, _ in _weighted(action)] if action.get("Type") == "forward" else []
 
 
+def groups_of_balancer(record: Any) -> set[str]:
+    """The ARNs of the target groups that any rule of a load balancer forwards to."""
+    rules = (rule for listener in record.listeners.values() for rule in listener.rules.values())
+    return {arn for rule in rules for action in rule.actions for arn in groups_of(action.data)}
+
+
+def api_name(keyword: str) -> str:
+    """moto's keyword arguments in the API's names: healthcheck_path → HealthCheckPath."""
+    names = {
+        "healthcheck_enabled": "HealthCheckEnabled",
+        "healthcheck_interval_seconds": "HealthCheckIntervalSeconds",
+        "healthcheck_path": "HealthCheckPath",
+        "healthcheck_port": "HealthCheckPort",
+        "healthcheck_protocol": "HealthCheckProtocol",
+        "healthcheck_timeout_seconds": "HealthCheckTimeoutSeconds",
+    }
+    return names.get(keyword) or "".join(part.capitalize() for part in keyword.split("_"))
+
+
 def _listener(record: Any, published_port: Callable[[int], int]) -> Listener:
     rules = sorted(record.rules.values(), key=_order)
     port = int(record.port)

@@ -75,3 +75,18 @@ def receiving(states: Mapping[T, State]) -> list[T]:
     """
     healthy = [target for target, state in states.items() if state is State.HEALTHY]
     return healthy or [target for target, state in states.items() if state is State.UNHEALTHY]
+
+
+def newest(registered: bool, seen: TargetHealth | None, in_use: bool) -> TargetHealth:
+    """The health to show: what was seen last may be older than what was asked last."""
+    if registered and (seen is None or seen.state == State.DRAINING):
+        state = State.INITIAL if in_use else State.UNUSED
+        return describe(state, configured=False, failure=None, in_use=False)
+    if not registered and seen is not None and seen.state != State.DRAINING:
+        return describe(State.DRAINING, configured=True, failure=None, in_use=in_use)
+    return seen or NOT_REGISTERED
+
+
+def health_json(health: TargetHealth) -> dict[str, str]:
+    shown = {"State": str(health.state), "Reason": health.reason, "Description": health.description}
+    return {name: value for name, value in shown.items() if value}

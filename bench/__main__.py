@@ -17,6 +17,7 @@ MEASUREMENTS = {
     "service_replacement": "a killed container of a service, replaced",
     "alb_throughput": "requests through a load balancer, beside a static Envoy",
     "docker_runtask": "tasks on docker, beside docker run",
+    "docker_databases": "databases and caches on docker",
 }
 
 

@@ -29,6 +29,7 @@ create_data_folder() {
     # shellcheck disable=SC2086  # several arguments in one variable, as the official image has it
     initdb --username="$user" --pwfile=<(printf '%s\n' "$password") --pgdata="$PGDATA" ${POSTGRES_INITDB_ARGS:-}
     printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
+    printf "\nlisten_addresses = '*'\n" >>"$PGDATA/postgresql.conf"
 
     # A server that nobody else reaches, while databases are created.
     local options

@@ -24,11 +24,11 @@ from emulation.elbv2.envoy_config import (
     ADMIN_SOCKET,
     CLUSTERS,
     LISTENERS,
-    Json,
     Rendered,
     bootstrap,
     discovery,
 )
+from emulation.elbv2.envoy_routes import Json
 from emulation.errors import RuntimeUnavailable, SunaboxError
 from emulation.network.gate import Gate, gate_of
 

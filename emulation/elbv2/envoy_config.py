@@ -9,14 +9,12 @@ Emulation: time-outs of the data plane (idle, connect, cookies) are in the machi
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any
 
 from emulation.elbv2 import pages
-from emulation.elbv2.conditions import SOURCE_HEADER, route_match
-from emulation.elbv2.records import FixedResponse, Forward, Listener, LoadBalancer, Redirect, Rule, TargetGroup
+from emulation.elbv2.conditions import SOURCE_HEADER
+from emulation.elbv2.envoy_routes import TYPES, Json, group_id, routes, seconds, set_header
+from emulation.elbv2.records import Listener, LoadBalancer, TargetGroup
 
-Json = dict[str, Any]
 Endpoint = tuple[str, int]
 
 ADMIN_SOCKET = "admin.sock"
@@ -29,7 +27,6 @@ _TARGET_IDLE = "4s"
 # Emulation: connections to targets are kept for 4 s; on AWS for the idle timeout, and a target that closes its side
 # first makes the load balancer answer 502 now and then.
 _NO_LIMIT = 1 << 20
-_TYPES = "type.googleapis.com/envoy."
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ def render(
         listeners=tuple(
             made for b in balancers for one in _ordered(b.listeners) for made in _envoy_listeners(b, one, groups)
         ),
-        routes={_routes_file(ls): discovery([_routes(b, ls, groups)]) for b in balancers for ls in b.listeners},
+        routes={_routes_file(ls): discovery([routes(b, ls, groups)]) for b in balancers for ls in b.listeners},
         clusters={arn: _cluster(groups[arn]) for arn in used},
         targets={targets_file(groups[arn]): _targets(groups[arn], serving.get(arn, ())) for arn in used},
     )
@@ -100,7 +97,7 @@ def _envoy_listeners(balancer: LoadBalancer, listener: Listener, groups: Mapping
         yield _listener(f"public-{listener.id}", {"socket_address": socket}, chain)
     proxied = {
         "name": "envoy.filters.listener.proxy_protocol",
-        "typed_config": {"@type": f"{_TYPES}extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
+        "typed_config": {"@type": f"{TYPES}extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"},
     }
     inner = {"pipe": {"path": inner_socket(listener), "mode": 0o600}}
     yield {**_listener(f"inner-{listener.id}", inner, chain), "listener_filters": [proxied]}
@@ -108,7 +105,7 @@ def _envoy_listeners(balancer: LoadBalancer, listener: Listener, groups: Mapping
 
 def _listener(name: str, address: Json, chain: list[Json]) -> Json:
     return {
-        "@type": f"{_TYPES}config.listener.v3.Listener",
+        "@type": f"{TYPES}config.listener.v3.Listener",
         "name": name,
         "address": address,
         "filter_chains": chain,
@@ -119,9 +116,9 @@ def _listener(name: str, address: Json, chain: list[Json]) -> Json:
 def _connection_manager(balancer: LoadBalancer, listener: Listener, *, sticky: bool) -> Json:
     """Each filter costs time on every request, so those that no rule or group needs are left out."""
     by_source = any(condition.field == "source-ip" for rule in listener.rules for condition in rule.conditions)
-    idle = _seconds(balancer.idle_timeout)
+    idle = seconds(balancer.idle_timeout)
     return {
-        "@type": f"{_TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{TYPES}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "alb",
         "codec_type": "HTTP1",
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": balancer.dns_name},
@@ -137,7 +134,7 @@ def _connection_manager(balancer: LoadBalancer, listener: Listener, *, sticky: b
         "delayed_close_timeout": "0.2s",
         "common_http_protocol_options": {
             "idle_timeout": idle,
-            "max_connection_duration": _seconds(balancer.client_keep_alive),
+            "max_connection_duration": seconds(balancer.client_keep_alive),
         },
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         "early_header_mutation_extensions": [_remember_source()] if by_source else [],
@@ -152,7 +149,7 @@ def _remember_source() -> Json:
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
         "typed_config": {
-            "@type": f"{_TYPES}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "@type": f"{TYPES}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
             "mutations": [{"append": {"header": header, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}],
         },
     }
@@ -162,7 +159,7 @@ def _script_filter() -> Json:
     return {
         "name": "envoy.filters.http.lua",
         "typed_config": {
-            "@type": f"{_TYPES}extensions.filters.http.lua.v3.Lua",
+            "@type": f"{TYPES}extensions.filters.http.lua.v3.Lua",
             "default_source_code": {"inline_string": pages.TRACE_SCRIPT},
             "source_codes": {"redirect": {"inline_string": pages.REDIRECT_SCRIPT}},
         },
@@ -173,7 +170,7 @@ def _stickiness_filter() -> Json:
     """Off, unless the route or its cluster gives it a cookie."""
     return {
         "name": "envoy.filters.http.stateful_session",
-        "typed_config": {"@type": f"{_TYPES}extensions.filters.http.stateful_session.v3.StatefulSession"},
+        "typed_config": {"@type": f"{TYPES}extensions.filters.http.stateful_session.v3.StatefulSession"},
     }
 
 
@@ -181,7 +178,7 @@ def _router_filter() -> Json:
     return {
         "name": "envoy.filters.http.router",
         "typed_config": {
-            "@type": f"{_TYPES}extensions.filters.http.router.v3.Router",
+            "@type": f"{TYPES}extensions.filters.http.router.v3.Router",
             "suppress_envoy_headers": True,
         },
     }
@@ -193,7 +190,7 @@ def _counter(balancer: LoadBalancer) -> Json:
     return {
         "name": "envoy.access_loggers.stats",
         "typed_config": {
-            "@type": f"{_TYPES}extensions.access_loggers.stats.v3.Config",
+            "@type": f"{TYPES}extensions.access_loggers.stats.v3.Config",
             "stats_scope": {"prefix": f"{METRIC}.{balancer.id}"},
             "counters": [{"stat": {"name": "requests", "tags": [tag]}, "value_fixed": 1}],
         },
@@ -205,7 +202,7 @@ def _expression(text: str) -> Json:
         "extension_filter": {
             "name": "envoy.access_loggers.extension_filters.cel",
             "typed_config": {
-                "@type": f"{_TYPES}extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                "@type": f"{TYPES}extensions.access_loggers.filters.cel.v3.ExpressionFilter",
                 "expression": text,
             },
         }
@@ -234,7 +231,7 @@ def _mapper(status: int, filter: Json) -> Json:
             "text_format_source": {"inline_string": pages.page(status)},
             "content_type": "text/html",
         },
-        "headers_to_add": [_set_header("server", pages.SERVER)],
+        "headers_to_add": [set_header("server", pages.SERVER)],
     }
 
 
@@ -247,127 +244,6 @@ def _status(status: int) -> Json:
     return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
 
 
-# ---- routes ----
-
-
-def _routes(balancer: LoadBalancer, listener: Listener, groups: Mapping[str, TargetGroup]) -> Json:
-    hidden = [SOURCE_HEADER, "x-envoy-external-address", "x-envoy-internal"]
-    if balancer.xff_mode == "remove":
-        hidden.append("x-forwarded-for")
-    return {
-        "@type": f"{_TYPES}config.route.v3.RouteConfiguration",
-        "name": listener.id,
-        "virtual_hosts": [
-            {
-                "name": "all",
-                "domains": ["*"],
-                "routes": [route for rule in listener.rules for route in _rule_routes(rule, listener, groups)],
-                "request_headers_to_add": [_set_header("x-forwarded-port", str(listener.port))],
-                "request_headers_to_remove": hidden,
-            }
-        ],
-    }
-
-
-def _rule_routes(rule: Rule, listener: Listener, groups: Mapping[str, TargetGroup]) -> Iterable[Json]:
-    match = route_match(rule.conditions)
-    match rule.action:
-        case Forward() as forward:
-            yield from _forward_routes(match, forward, groups)
-        case Redirect() as redirect:
-            yield _redirect_route(match, redirect, listener)
-        case FixedResponse() as fixed:
-            yield _fixed_route(match, fixed)
-
-
-def _forward_routes(match: Json, forward: Forward, groups: Mapping[str, TargetGroup]) -> Iterable[Json]:
-    weighted = [(groups[arn], weight) for arn, weight in forward.groups if arn in groups and weight > 0]
-    if not weighted:
-        yield {"match": match, "direct_response": {"status": 503, "body": {"inline_string": pages.page(503)}}}
-        return
-    always = {"timeout": "0s"}  # the idle timeout alone ends a request
-    if len(weighted) == 1:
-        group = weighted[0][0]
-        yield {"match": match, "route": {"cluster": group.full_name, **always}, **_sticky(group)}
-        return
-    if forward.sticky_for is not None:
-        for group, _ in weighted:
-            cookie = {"name": "cookie", "string_match": {"contains": f"AWSALBTG={_group_id(group)}"}}
-            sticking = {**match, "headers": [*match.get("headers", ()), cookie]}
-            yield {"match": sticking, "route": {"cluster": group.full_name, **always}, **_sticky(group)}
-    clusters = [
-        {"name": group.full_name, "weight": weight, **_sticky(group), **_group_cookie(group, forward.sticky_for)}
-        for group, weight in weighted
-    ]
-    yield {"match": match, "route": {"weighted_clusters": {"clusters": clusters}, **always}}
-
-
-def _sticky(group: TargetGroup) -> Json:
-    """Source: Sticky sessions for your Application Load Balancer, Duration-based stickiness.
-
-    Emulation: the cookie AWSALBCORS is not set beside AWSALB.
-    """
-    if group.sticky_for is None:
-        return {}
-    state = {
-        "name": "envoy.http.stateful_session.cookie",
-        "typed_config": {
-            "@type": f"{_TYPES}extensions.http.stateful_session.cookie.v3.CookieBasedSessionState",
-            "cookie": {"name": "AWSALB", "path": "/", "ttl": _seconds(group.sticky_for)},
-        },
-    }
-    route = {
-        "@type": f"{_TYPES}extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute",
-        "stateful_session": {"session_state": state},
-    }
-    return {"typed_per_filter_config": {"envoy.filters.http.stateful_session": route}}
-
-
-def _group_cookie(group: TargetGroup, sticky_for: timedelta | None) -> Json:
-    if sticky_for is None:
-        return {}
-    value = f"AWSALBTG={_group_id(group)}; Max-Age={int(sticky_for.total_seconds())}; Path=/"
-    header = {"header": {"key": "set-cookie", "value": value}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
-    return {"response_headers_to_add": [header]}
-
-
-def _group_id(group: TargetGroup) -> str:
-    return group.arn.rpartition("/")[2]
-
-
-def _redirect_route(match: Json, redirect: Redirect, listener: Listener) -> Json:
-    query = f"?{redirect.query}" if redirect.query else ""
-    told = {
-        "location": f"{redirect.protocol}://{redirect.host}:{redirect.port}{redirect.path}{query}",
-        "protocol": "http",
-        "port": str(listener.published_port),
-        "status": str(redirect.status),
-        "server": pages.SERVER,
-        "page": pages.page(redirect.status),
-    }
-    return {
-        "match": match,
-        "direct_response": {"status": redirect.status},  # the script answers before that
-        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"redirect": told}}},
-        "typed_per_filter_config": {
-            "envoy.filters.http.lua": {
-                "@type": f"{_TYPES}extensions.filters.http.lua.v3.LuaPerRoute",
-                "name": "redirect",
-            }
-        },
-    }
-
-
-def _fixed_route(match: Json, fixed: FixedResponse) -> Json:
-    answer: Json = {"status": fixed.status}
-    if fixed.body:
-        answer["body"] = {"inline_string": fixed.body}
-    headers = [_set_header("server", pages.SERVER)]
-    if fixed.body:
-        headers.append(_set_header("content-type", f"{fixed.content_type or 'text/plain'}; charset=utf-8"))
-    return {"match": match, "direct_response": answer, "response_headers_to_add": headers}
-
-
 # ---- target groups ----
 
 
@@ -377,9 +253,9 @@ _POLICIES = {"round_robin": "ROUND_ROBIN", "least_outstanding_requests": "LEAST_
 def _cluster(group: TargetGroup) -> Json:
     limits = dict.fromkeys(("max_connections", "max_pending_requests", "max_requests"), _NO_LIMIT)
     return {
-        "@type": f"{_TYPES}config.cluster.v3.Cluster",
+        "@type": f"{TYPES}config.cluster.v3.Cluster",
         "name": group.full_name,
-        "alt_stat_name": _group_id(group),
+        "alt_stat_name": group_id(group),
         "type": "EDS",
         "eds_cluster_config": {"eds_config": _file(targets_file(group)), "service_name": group.full_name},
         "connect_timeout": _CONNECT_TIMEOUT,
@@ -388,7 +264,7 @@ def _cluster(group: TargetGroup) -> Json:
         "circuit_breakers": {"thresholds": [limits]},
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{_TYPES}extensions.upstreams.http.v3.HttpProtocolOptions",
+                "@type": f"{TYPES}extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": {"http_protocol_options": {}},
                 "common_http_protocol_options": {"idle_timeout": _TARGET_IDLE},
             }
@@ -402,7 +278,7 @@ def _targets(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
         for host, port in sorted(endpoints)
     ]
     assignment = {
-        "@type": f"{_TYPES}config.endpoint.v3.ClusterLoadAssignment",
+        "@type": f"{TYPES}config.endpoint.v3.ClusterLoadAssignment",
         "cluster_name": group.full_name,
         "endpoints": [{"lb_endpoints": addresses}] if addresses else [],
     }
@@ -414,14 +290,6 @@ def _targets(group: TargetGroup, endpoints: Iterable[Endpoint]) -> Json:
 
 def _file(name: str) -> Json:
     return {"path_config_source": {"path": f"./{name}"}, "resource_api_version": "V3"}
-
-
-def _set_header(key: str, value: str) -> Json:
-    return {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-
-
-def _seconds(duration: timedelta) -> str:
-    return f"{duration.total_seconds():g}s"
 
 
 def _ordered(listeners: Iterable[Listener]) -> list[Listener]:

@@ -122,10 +122,12 @@ class Balancer:
         self.arn: str = made["LoadBalancerArn"]
         self.dns_name: str = made["DNSName"]
         self.listener = ""
+        self.port = 80
+        """Where the host finds port 80: at 8080, where this user may not listen below 1024."""
 
     @property
     def url(self) -> str:
-        return f"http://{self.dns_name}/"
+        return f"http://{self.dns_name}:{self.port}/"
 
     def target_group(self, name: str = "web", **settings: Any) -> str:
         """Checked as often as AWS allows: its ARN."""
@@ -141,9 +143,11 @@ class Balancer:
         eventually(self._accepts, within=20)
 
     def _accepts(self) -> bool:
-        with suppress(ConnectionRefusedError):
-            socket.create_connection((self.dns_name, 80), timeout=5).close()
-            return True
+        for port in (80, 8080):
+            with suppress(ConnectionRefusedError):
+                socket.create_connection((self.dns_name, port), timeout=5).close()
+                self.port = port
+                return True
         return False
 
     def register(self, target_group: str, *addresses: str) -> None:
@@ -161,7 +165,7 @@ class Balancer:
         return {address: health["State"] for address, health in self.health(target_group).items()}
 
     def get(self, path: str = "/", **headers: str) -> Answer:
-        return get(self.dns_name, path, **headers)
+        return get(f"{self.dns_name}:{self.port}", path, **headers)
 
 
 def get(host: str, path: str = "/", **headers: str) -> Answer:

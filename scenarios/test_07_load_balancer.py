@@ -267,7 +267,7 @@ def test_rules_must_send_each_request_where_it_belongs(web: Web, eventually: Eve
 
     eventually(lambda: web.balancer.get("/old/a?b=c").status == 301)
     moved = web.balancer.get("/old/a?b=c")
-    assert moved.headers["location"] == "http://www.example.com:80/new/old/a?b=c"
+    assert moved.headers["location"] == f"http://www.example.com:{web.balancer.port}/new/old/a?b=c"
     eventually(lambda: web.balancer.get(Host="shop.example.org").text == "back soon")
     assert web.balancer.get("/other").who == address
 
@@ -299,4 +299,5 @@ def test_a_minute_of_requests_must_be_in_cloudwatch(web: Web, eventually: Eventu
 
     eventually(lambda: total("RequestCount", "Sum") >= 5)
     assert total("HTTPCode_Target_2XX_Count", "Sum") >= 5
+    assert total("TargetResponseTime", "Average") > 0
     eventually(lambda: total("HealthyHostCount", "Maximum", TargetGroup=group.rpartition(":")[2]) >= 1)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 
 from emulation.clock import SystemClock, Timeline, VirtualClock
@@ -305,30 +306,32 @@ class Cloud:
             ),
         )
 
+    def _servers_are_containers(self) -> bool:
+        """Without Testcontainers, the docker runtime has the servers of the process runtime."""
+        return self.runtime.name == "docker" and find_spec("testcontainers") is not None
+
     def _database_servers(self, network: Network) -> DatabaseServers | None:
         addresses = network.allocate_public_address, network.release_public_address
-        match self.runtime.name:
-            case "memory":
-                return None
-            case "docker":
-                from emulation.rds.testcontainer import ContainerServers
+        if self.runtime.name == "memory":
+            return None
+        if self._servers_are_containers():
+            from emulation.rds.testcontainer import ContainerServers
 
-                return ContainerServers(*addresses, labels=self._labels(), library=Library(self.options.library))
-            case _:
-                return EmbeddedServers(*addresses)
+            return ContainerServers(*addresses, labels=self._labels(), library=Library(self.options.library))
+        if self.runtime.name == "docker":
+            log.warning("Databases and caches run as processes. For containers: pip install 'sunabox[docker]'")
+        return EmbeddedServers(*addresses)
 
     def _cache_servers(self, network: Network, authority: Authority) -> CacheServers:
         addresses = network.allocate_public_address, network.release_public_address
-        match self.runtime.name:
-            case "memory":
-                return NoServers("the memory runtime has no cache servers. Run Sunabox with --runtime process.")
-            case "docker":
-                from emulation.elasticache.testcontainer import ContainerServers
+        if self.runtime.name == "memory":
+            return NoServers("the memory runtime has no cache servers. Run Sunabox with --runtime process.")
+        if self._servers_are_containers():
+            from emulation.elasticache.testcontainer import ContainerServers
 
-                library = Library(self.options.library)
-                return ContainerServers(*addresses, authority, labels=self._labels(), library=library)
-            case _:
-                return EmbeddedCaches(*addresses, authority)
+            library = Library(self.options.library)
+            return ContainerServers(*addresses, authority, labels=self._labels(), library=library)
+        return EmbeddedCaches(*addresses, authority)
 
     def _labels(self) -> Mapping[str, str]:
         from emulation.runtime.docker import DockerRuntime

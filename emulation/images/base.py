@@ -14,6 +14,7 @@ from emulation.images.build import PATH, write_image
 from emulation.images.interpreter import GROUP, PASSWD, VERSION, base_layer, base_libraries
 from emulation.images.layer_writer import LayerTree
 from emulation.images.library import Library
+from emulation.images.reference import ImageReference
 from emulation.images.shared_libraries import add_libraries, is_elf, needed_libraries
 from emulation.images.source import ResolvedImage
 
@@ -42,6 +43,8 @@ def build_base(name: str, library: Library, names: Sequence[str] = ()) -> Resolv
 
     Raises ImageError that says what is missing on this machine.
     """
+    for reference in names:
+        ImageReference.parse(reference)  # a wrong name is said at once, not after the work
     recipe = BASES[name]()
     layers = [base_layer(library.blobs, library.root / "cache")]
     layers += [tree.write(library.blobs) for tree in recipe.trees]

@@ -46,6 +46,7 @@ def bootstrap() -> Json:
         "admin": {"address": {"pipe": {"path": ADMIN_SOCKET, "mode": 0o600}}},
         "dynamic_resources": {"lds_config": _file(LISTENERS), "cds_config": _file(CLUSTERS)},
         "stats_config": {"use_all_default_tags": False},
+        "stats_flush_interval": "1s",  # histograms are seen after that
     }
 
 

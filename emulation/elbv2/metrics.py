@@ -55,7 +55,8 @@ def requests(counted: Counters, balancers: Collection[LoadBalancer]) -> list[Dat
     times: dict[tuple[str, str], dict[str, float]] = {}
     for (name, labels), value in counted.items():
         if (found := _REQUESTS.fullmatch(name)) and found[1] in arns:
-            group, code, flags = dict(labels)["of"].split(" ")
+            group_id, code, flags = dict(labels)["of"].split(" ")
+            group = users.get(group_id, ("", ""))[1]
             for metric in _metrics_of(group, int(code), flags):
                 counts[arns[found[1]], group, metric] += int(value)
         elif (found := _TIMES.fullmatch(name)) and found[1] in users:

@@ -7,16 +7,16 @@ from emulation.elbv2.metrics import hosts, requests, since
 from emulation.elbv2.records import Forward, Listener, LoadBalancer, Rule, TargetHealth
 
 ARN = "arn:aws:elasticloadbalancing:us-east-1:123456789012:loadbalancer/app/web/50dc"
-GROUP = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup/a/1"
-LISTENER = Listener(f"{ARN}/1", 80, 80, (Rule(Forward(((GROUP, 1),))),))
+PREFIX = "arn:aws:elasticloadbalancing:us-east-1:123456789012:targetgroup"
+LISTENER = Listener(f"{ARN}/1", 80, 80, (Rule(Forward(((f"{PREFIX}/a/1", 1), (f"{PREFIX}/b/2", 1)))),))
 BALANCER = LoadBalancer(ARN, "vpc-1", "127.0.4.1", (IPv4Address("10.0.0.9"),), listeners=(LISTENER,))
 TEXT = """
 # TYPE envoy_sunabox_alb_requests counter
-envoy_sunabox_alb_50dc_requests{of="targetgroup/a/1 200 -"} 3
-envoy_sunabox_alb_50dc_requests{of="targetgroup/a/1 404 -"} 1
-envoy_sunabox_alb_50dc_requests{of="targetgroup/b/2 200 -"} 4
-envoy_sunabox_alb_50dc_requests{of="targetgroup/b/2 502 UF"} 2
-envoy_sunabox_alb_50dc_requests{of="targetgroup/b/2 503 UH"} 5
+envoy_sunabox_alb_50dc_requests{of="1 200 -"} 3
+envoy_sunabox_alb_50dc_requests{of="1 404 -"} 1
+envoy_sunabox_alb_50dc_requests{of="2 200 -"} 4
+envoy_sunabox_alb_50dc_requests{of="2 502 UF"} 2
+envoy_sunabox_alb_50dc_requests{of="2 503 UH"} 5
 envoy_sunabox_alb_50dc_requests{of=" 301 -"} 6
 envoy_cluster_1_upstream_rq_time_sum{} 8
 envoy_cluster_1_upstream_rq_time_count{} 4

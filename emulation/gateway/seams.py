@@ -5,7 +5,7 @@ moto first asks for a backend of that service, so that nothing heavy is imported
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,18 +22,22 @@ _installers: dict[str, Installer] = {}
 _now: Callable[[], datetime]
 
 
-def install(clock: Clock, installers: dict[str, Installer]) -> None:
-    """Binds moto to the clock and to the services' seams. The state of an earlier Cloud of this process is dropped."""
+def install(clock: Clock) -> None:
+    """Imports moto and binds it to the clock. The state of an earlier Cloud of this process is dropped."""
     from moto.core import base_backend
 
     base_backend.BackendDict.reset()
     _installers.clear()
-    _installers.update(installers)
     _bind_time(clock)
     _keep_no_instances()
     _install_services_on_first_use()
     _list_modules_once()
     _read_models_once()
+
+
+def add(installers: Mapping[str, Installer]) -> None:
+    """The services' seams, by moto's names of services."""
+    _installers.update(installers)
 
 
 def prepare(service: str) -> None:

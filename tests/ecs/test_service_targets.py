@@ -74,7 +74,7 @@ def groups() -> PlayedTargetGroups:
 def scripted_cloud(tmp_path_factory: pytest.TempPathFactory, groups: PlayedTargetGroups) -> Iterator[CloudThread]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("emulation.cloud.EcsTargetGroups", lambda *_: groups)
-        patch.setattr("emulation.wiring.Checks.target_group", _target_type)
+        patch.setattr("emulation.wiring.tasks.Checks.target_group", _target_type)
         options = CloudOptions(port=0, runtime="memory", virtual_clock=True, library=tmp_path_factory.mktemp("library"))
         thread = CloudThread(options)
         thread.start()

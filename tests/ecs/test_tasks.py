@@ -253,7 +253,7 @@ def test_lists_of_tasks_are_filtered_and_paged(ecs: Ecs) -> None:
 @pytest.mark.parametrize(
     "step",
     [
-        "emulation.wiring.TaskInterfaces.attach",
+        "emulation.wiring.tasks.TaskInterfaces.attach",
         "emulation.ecs.machine.TaskMachine._container_spec",
         "emulation.runtime.memory.MemoryContainer.wait",
         "emulation.runtime.memory.MemoryTask.close",

@@ -38,7 +38,7 @@ def gateway(gateway_clock: VirtualClock) -> Iterator[str]:
         await api.start()
         aws, server = AwsApi(api), Server("127.0.0.1", 0)
         _, state["port"] = server.bind()
-        await api.call(seams.install, gateway_clock, {})
+        await api.call(seams.install, gateway_clock)
         await api.call(aws.load)
         await server.start(Router(aws, _nothing, _nothing, _nothing))
         ready.set()

@@ -2,18 +2,16 @@
 
 from collections.abc import Iterable
 
-from emulation.core.api_thread import ApiThread
 from emulation.ecs.definition import ContainerDefinition
 from emulation.ecs.observation import ContainerObserved, Stop, TaskStatus
 from emulation.ecs.record import TaskRecord, container_status
 from emulation.ecs.services.record import ServiceRecord
 from emulation.elbv2.engine import LoadBalancing
 from emulation.elbv2.records import Target, TargetGroup
-from emulation.network.base import SecurityGroups
-from emulation.network.network import Network
 from emulation.network.security import Party, permitted
 from emulation.why.explain import explain_service, explain_target, explain_task
 from emulation.why.facts import Answer, ContainerFacts, HealthCheckFacts, ServiceFacts, TargetFacts, TaskFacts
+from emulation.wiring.ground import Ground
 
 _STOPPED_SHOWN = 3
 
@@ -22,8 +20,9 @@ class Why:
     """Lives on the event loop. `subject` is a task's id or ARN, a service's name or ARN, a target's address (with or
     without its port), or a target group's name or ARN."""
 
-    def __init__(self, api: ApiThread, network: Network, groups: SecurityGroups, balancing: LoadBalancing) -> None:
-        self._api, self._network, self._groups, self._balancing = api, network, groups, balancing
+    def __init__(self, ground: Ground, balancing: LoadBalancing) -> None:
+        self._api, self._network, self._groups = ground.api, ground.network, ground.groups
+        self._balancing = balancing
 
     async def about(self, subject: str) -> list[Answer]:
         tasks, services = await self._api.call(_records)

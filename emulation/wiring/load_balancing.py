@@ -1,4 +1,4 @@
-"""What load balancing needs of the other services, and they of it, made of them. `cloud.py` puts it in place."""
+"""Elastic Load Balancing, with what it needs of EC2, the network and CloudWatch, and what ECS needs of it."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -6,10 +6,8 @@ from concurrent.futures import Future
 from datetime import datetime
 from ipaddress import IPv4Address
 from itertools import groupby
-from pathlib import Path
 from typing import TypeVar
 
-from emulation.clock import Clock
 from emulation.core.api_thread import ApiThread
 from emulation.ecs.surroundings import TargetHealth as HealthOfTask
 from emulation.elbv2.engine import LoadBalancing
@@ -18,19 +16,19 @@ from emulation.elbv2.metrics import NAMESPACE, Datum
 from emulation.elbv2.records import Target
 from emulation.elbv2.surroundings import Interfaces, Surroundings
 from emulation.network.network import Network
+from emulation.wiring.ground import Ground
 
 T = TypeVar("T")
 
 _LONGEST_SECONDS = 10
 
 
-def make_load_balancing(api: ApiThread, clock: Clock, network: Network, folder: Path) -> LoadBalancing:
-    """`folder` is for Envoy's files alone."""
-
+def make_load_balancing(ground: Ground) -> LoadBalancing:
     async def report(data: Sequence[Datum]) -> None:
-        await api.call(_report, data, clock.now())
+        await ground.api.call(_report, data, ground.clock.now())
 
-    return LoadBalancing(clock, Surroundings(network=network, data_plane=Envoy(folder), report=report))
+    envoy = Envoy(ground.folder / "elbv2")
+    return LoadBalancing(ground.clock, Surroundings(network=ground.network, data_plane=envoy, report=report))
 
 
 class LoadBalancerVpc:

@@ -10,14 +10,13 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent))  # the benchmarks are no part of the package that is installed
 
-from bench import calls, memory_tasks, process_tasks, servers, start
+from bench import calls, memory_tasks, servers
 from bench.__main__ import MEASUREMENTS, main
 from bench.figures import Figure, compared, exit_code, spread
 
 
 def test_every_measurement_can_be_run_by_its_name() -> None:
     """Each name that the command offers is a module with something to measure."""
-    assert [import_module(f"bench.{name}") for name in MEASUREMENTS] == [start, calls, process_tasks, memory_tasks]
     assert all(callable(import_module(f"bench.{name}").measure) for name in MEASUREMENTS)
 
 

@@ -26,7 +26,7 @@ def web(ecs: Ecs) -> Web:
 def bus(scripted_cloud: CloudThread, ecs: Ecs) -> Iterator[list[Event]]:
     """What the event bus tells of services of this account."""
     assert scripted_cloud.cloud is not None
-    engine: Any = scripted_cloud.cloud._ecs
+    engine: Any = scripted_cloud.cloud._parts.ecs
     heard: list[Event] = []
     subscription = engine._surroundings.bus.subscribe(
         lambda e: heard.append(e) if e.account == ecs.aws.account_id and "Task" not in e.detail_type else None

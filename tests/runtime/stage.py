@@ -166,6 +166,7 @@ class Theatre:
     async def _play(self, story: Story) -> None:
         await asyncio.to_thread(tempfile.gettempdir)
         network = FakeNetwork()
+        gc.collect()  # what tests before this one left to the collector is not this one's
         at_first = descriptors()
         runtime = make_runtime(self.kind, self._library, network, self._folder, self._clock or SystemClock())
         await runtime.start()

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from emulation.clock import VirtualClock, monotonic
+from emulation.clock import VirtualClock
 from emulation.errors import ContainerStartError, ImageNotFound
 from emulation.runtime.base import ContainerSpec, Exit, TaskSpec
 from emulation.runtime.memory import MemoryContainer, MemoryRuntime, MemoryTask, Script
@@ -76,23 +76,3 @@ def test_a_script_may_depend_on_the_container() -> None:
             await runtime.pull("gone", "1")
 
     asyncio.run(story())
-
-
-def test_the_cost_of_a_task_must_not_grow_with_their_number() -> None:
-    """1,000 run within seconds, and each of 4,000 costs about as much as each of 500."""
-
-    async def seconds_for(number: int) -> float:
-        clock = VirtualClock()
-        runtime = MemoryRuntime(clock)
-        runtime.scripts["app"] = Script(run_for=MINUTE, prints=("up",))
-        begun = monotonic()
-        containers = await asyncio.gather(*(start(runtime, "app") for _ in range(number)))
-        await clock.advance(MINUTE)
-        assert {(await container.wait()).code for container in containers} == {0}
-        await runtime.close()
-        assert runtime.tasks == set()
-        return (monotonic() - begun) / number
-
-    few, many = asyncio.run(seconds_for(500)), asyncio.run(seconds_for(4000))
-    assert many * 1000 < 5
-    assert many < few * 4

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from emulation.clock import SystemClock, Timeline, VirtualClock
 from emulation.core.api_thread import ApiThread
@@ -18,7 +19,6 @@ from emulation.ecr.source import EcrImages
 from emulation.ecr.store import EcrStore
 from emulation.ecs.engine import EcsEngine
 from emulation.ecs.metadata_app import MetadataApp
-from emulation.elasticache.engine import ElastiCacheEngine
 from emulation.elbv2.engine import LoadBalancing
 from emulation.errors import SunaboxError
 from emulation.folders import claim
@@ -31,18 +31,20 @@ from emulation.logs.driver import AwslogsDriver
 from emulation.network.destination import Destination
 from emulation.network.network import Network
 from emulation.rds.certificates import Authority
-from emulation.rds.engine import RdsEngine
 from emulation.runtime.base import Runtime
 from emulation.runtime.choice import NAMES as RUNTIMES
 from emulation.runtime.choice import start_runtime
-from emulation.wiring.caches import make_caches, restore_caches
-from emulation.wiring.databases import make_databases, restore_databases
 from emulation.wiring.ground import Ground
 from emulation.wiring.images import Images
+from emulation.wiring.lazy import Lazy
 from emulation.wiring.load_balancing import EcsTargetGroups, LoadBalancerVpc, make_load_balancing
 from emulation.wiring.seams import Parts, installers
 from emulation.wiring.tasks import AWS_ADDRESS, make_agent, make_tasks
 from emulation.wiring.why import Why
+
+if TYPE_CHECKING:
+    from emulation.elasticache.engine import ElastiCacheEngine
+    from emulation.rds.engine import RdsEngine
 
 _LIFECYCLE_EVERY = timedelta(hours=1)
 
@@ -152,17 +154,16 @@ class Cloud:
             for_tasks=Router(aws, ControlApp(self, read_only=True), registry, metadata),
         )
         stack.push_async_callback(server.stop)  # the first thing to stop: nothing new comes in while the rest ends
-        await restore_databases(ground, self._parts.rds)
-        await restore_caches(ground, self._parts.elasticache)
+        await self._restore(ground)
         self._every(_LIFECYCLE_EVERY, lambda: api.call(ecr.apply_lifecycle, self.clock.now()))
 
     async def _make_parts(self, ground: Ground, ecr: Ecr, port: int) -> None:
         stack = self._exit
         self._authority = Authority(ground.folder / "certificates")
-        rds: RdsEngine = make_databases(ground, self._authority)
-        stack.push_async_callback(rds.close)
-        elasticache: ElastiCacheEngine = make_caches(ground, self._authority)
-        stack.push_async_callback(elasticache.close)
+        rds = Lazy(lambda: self._make_rds(ground))
+        stack.push_async_callback(_close, rds)
+        elasticache = Lazy(lambda: self._make_elasticache(ground))
+        stack.push_async_callback(_close, elasticache)
         balancing: LoadBalancing = make_load_balancing(ground)
         stack.push_async_callback(balancing.close)
         logs = AwslogsDriver(ground.api, self.clock)
@@ -172,6 +173,27 @@ class Cloud:
         stack.push_async_callback(ecs.close)
         self._parts = Parts(ecr, ecs, agent, balancing, LoadBalancerVpc(ground.network), rds, elasticache)
         self._why = Why(ground, balancing)
+
+    def _make_rds(self, ground: Ground) -> "RdsEngine":
+        from emulation.wiring.databases import make_databases
+
+        return make_databases(ground, self._authority)
+
+    def _make_elasticache(self, ground: Ground) -> "ElastiCacheEngine":
+        from emulation.wiring.caches import make_caches
+
+        return make_caches(ground, self._authority)
+
+    async def _restore(self, ground: Ground) -> None:
+        """Databases and caches that an earlier emulator left in the data folder serve again."""
+        if (ground.folder / "rds").exists():
+            from emulation.wiring.databases import restore_databases
+
+            await restore_databases(ground, self._parts.rds.get())
+        if (ground.folder / "elasticache").exists():
+            from emulation.wiring.caches import restore_caches
+
+            await restore_caches(ground, self._parts.elasticache.get())
 
     def _load(self, aws: AwsApi) -> None:
         """On the API thread: imports moto, and binds it to the clock."""
@@ -190,3 +212,12 @@ class Cloud:
 
         task = asyncio.get_running_loop().create_task(repeat(), name="housekeeping")
         self._exit.callback(task.cancel)
+
+
+class _Closed(Protocol):
+    async def close(self) -> None: ...
+
+
+async def _close(service: Lazy[_Closed]) -> None:
+    if service.made is not None:
+        await service.made.close()

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def make_databases(ground: Ground, authority: Authority) -> RdsEngine:
+    """On any thread."""
     databases = Databases(ground)
     return RdsEngine(
         ground.api,

@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emulation.ecr.service import Ecr
 from emulation.ecs.agent import TaskAgent
 from emulation.ecs.engine import EcsEngine
-from emulation.elasticache.engine import ElastiCacheEngine
 from emulation.elbv2.engine import LoadBalancing
 from emulation.gateway.seams import Installer
-from emulation.rds.engine import RdsEngine
 from emulation.wiring.ground import Ground
+from emulation.wiring.lazy import Lazy
 from emulation.wiring.load_balancing import LoadBalancerVpc
 from emulation.wiring.tasks import Checks
+
+if TYPE_CHECKING:
+    from emulation.elasticache.engine import ElastiCacheEngine
+    from emulation.rds.engine import RdsEngine
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Parts:
     agent: TaskAgent
     balancing: LoadBalancing
     balancer_vpc: LoadBalancerVpc
-    rds: RdsEngine
-    elasticache: ElastiCacheEngine
+    rds: "Lazy[RdsEngine]"
+    elasticache: "Lazy[ElastiCacheEngine]"
 
 
 def installers(ground: Ground, parts: Parts) -> Mapping[str, Installer]:
@@ -50,7 +54,7 @@ def installers(ground: Ground, parts: Parts) -> Mapping[str, Installer]:
     def install_elasticache() -> None:
         from emulation.elasticache import api as elasticache
 
-        elasticache.install(api, clock, parts.elasticache)
+        elasticache.install(api, clock, parts.elasticache.get())
 
     def install_elbv2() -> None:
         from emulation.elbv2 import api as elbv2
@@ -65,7 +69,7 @@ def installers(ground: Ground, parts: Parts) -> Mapping[str, Installer]:
     def install_rds() -> None:
         from emulation.rds import api as rds
 
-        rds.install(api, clock, parts.rds)
+        rds.install(api, clock, parts.rds.get())
 
     def install_secretsmanager() -> None:
         from emulation.secretsmanager import api as secretsmanager

@@ -54,10 +54,17 @@ class Answer:
         return self.text.partition("\n")[0]
 
 
+_LONGEST_ANSWER_SECONDS = 120
+"""ab gives up after 30 seconds without an answer by itself."""
+
+
 @dataclass(frozen=True)
 class LoadReport:
+    """`trouble` is what the load program said where it gave up."""
+
     complete: int
     failed: int
+    trouble: str = ""
 
 
 class Load:
@@ -85,9 +92,13 @@ class Load:
             self._run_python()
 
     def _run_ab(self) -> None:
-        command = ["ab", "-q", "-l", "-r", "-c", str(self._concurrency), "-n", str(self._requests), self._url]
-        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-        found = {name: int(number) for name, number in re.findall(r"^([\w -]+):\s+(\d+)$", output, re.MULTILINE)}
+        patient = ["-s", str(_LONGEST_ANSWER_SECONDS)]
+        command = ["ab", "-q", "-l", "-r", *patient, "-c", str(self._concurrency), "-n", str(self._requests), self._url]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            self._report = LoadReport(0, self._requests, ran.stderr.strip())
+            return
+        found = {name: int(number) for name, number in re.findall(r"^([\w -]+):\s+(\d+)$", ran.stdout, re.MULTILINE)}
         bad = found["Failed requests"] + found.get("Non-2xx responses", 0)
         self._report = LoadReport(found["Complete requests"], bad)
 
